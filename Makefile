@@ -1,0 +1,45 @@
+# Two commands: `make serve` and `make test`; both set everything up first.
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python 3.12 reachable as python3.12, python3 (pyenv reads .python-version) or through uv.
+PYTHON ?= $(shell for p in python3.12 python3 "$$(uv python find 3.12 2>/dev/null)"; do \
+	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo "$$p" && break; done)
+
+.PHONY: serve test lint format setup lock protos clean
+
+serve: setup
+	$(BIN)/python -m muxjax.serve $(CONFIG)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "muxjax needs Python 3.12: install it (pyenv install 3.12, or uv python install 3.12) and try again" >&2; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON) (once; about a minute)"
+	@"$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Exact versions and hashes, without download addresses (needs uv).
+lock:
+	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --extra bench --constraint - \
+		--generate-hashes --no-emit-index-url --no-header --python-version 3.12 --output-file requirements.lock
+
+protos: setup
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. \
+		muxjax/serving/frontends/grpc/muxjax.proto
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""Flax NNX definitions of the served models, their checkpoints and tokenizers."""

@@ -1,0 +1,1 @@
+"""Attention over the pool, one folder per operation."""

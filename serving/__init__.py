@@ -1,0 +1,1 @@
+"""The serving runtime: pool, scheduler, engine, executors, sampling and frontends."""

@@ -1,0 +1,44 @@
+"""What the scheduler hands to an executor."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from muxjax.serving.scheduler.sequence import Sequence
+
+
+class JobKind(Enum):
+    """The two phases of generation, by what bounds them: prefill by compute, decode by memory bandwidth."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens start .. start + length of one sequence; if `samples`, the last row's logits give its next token."""
+
+    sequence: Sequence
+    start: int
+    length: int
+    samples: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One LLM's prefill chunk or decode batch."""
+
+    llm: str
+    kind: JobKind
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Rows that run through the model."""
+        return sum(chunk.length for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The jobs that run together: at most one prefill, any number of decodes, of different LLMs."""
+
+    jobs: tuple[Job, ...]

@@ -1,0 +1,61 @@
+"""One stream of tokens on its way through the scheduler."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class SequenceState(Enum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One completion of a request, as a number of tokens: the scheduler never sees their values.
+
+    The prompt's tokens exist from the start; each scheduled row that samples adds one more, which exists from
+    the moment it is scheduled although its value is read from the device later:
+
+        |<------- num_computed ------->|<- to compute: a chunk (prefill), or one token (decode) ->|
+        |<---------------------------- num_tokens -------------------------------------------- -->|
+
+    Attributes:
+        id: unique in the scheduler.
+        llm: the LLM it belongs to.
+        prompt_length: tokens of the prompt.
+        max_length: tokens at which it ends by itself (prompt + max_tokens, at most the context length).
+        arrival: when it was added, in seconds of the caller's clock.
+        deadline: when it ends unfinished; None never.
+        num_tokens: prompt tokens and the tokens scheduled to be sampled so far.
+        num_computed: leading tokens whose keys and values are in the pool, or in a job that was scheduled.
+        slot: index of its device state among the LLM's running sequences; None while it waits.
+        preemptions: how often it lost its pages.
+    """
+
+    id: int
+    llm: str
+    prompt_length: int
+    max_length: int
+    arrival: float
+    deadline: float | None = None
+    num_tokens: int = field(init=False)
+    num_computed: int = field(default=0, init=False)
+    slot: int | None = field(default=None, init=False)
+    state: SequenceState = field(default=SequenceState.WAITING, init=False)
+    preemptions: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.num_tokens = self.prompt_length
+
+    @property
+    def num_uncomputed(self) -> int:
+        """Tokens still to run through the model: more than one while it prefills."""
+        return self.num_tokens - self.num_computed
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token it may have is scheduled."""
+        return self.num_tokens >= self.max_length
