@@ -1,0 +1,193 @@
+"""On-device sampling: every option is data, so that one program serves any mix of requests.
+
+Work that no row asks for is skipped at run time (`lax.cond`), not compile time.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Int16, Int32, UInt32
+
+MAX_LOGPROBS = 20
+MAX_LOGIT_BIAS = 300
+MAX_END_IDS = 32
+
+_NEVER = jnp.finfo(jnp.float32).min
+
+
+class SamplingOptions(NamedTuple):
+    """One row per sequence; neutral values switch an option off (see `SamplingParams` for their meaning)."""
+
+    temperature: Float[Array, "seqs"]
+    top_k: Int32[Array, "seqs"]
+    top_p: Float[Array, "seqs"]
+    min_p: Float[Array, "seqs"]
+    repetition_penalty: Float[Array, "seqs"]
+    presence_penalty: Float[Array, "seqs"]
+    frequency_penalty: Float[Array, "seqs"]
+    key: UInt32[Array, "seqs 2"]
+    wants_logprobs: Bool[Array, "seqs"]
+    bias_ids: Int32[Array, "seqs bias"]  # padded with the vocabulary's size
+    bias_values: Float[Array, "seqs bias"]
+    end_ids: Int32[Array, "seqs ends"]  # padded likewise
+    suppress_ends: Bool[Array, "seqs"]  # min_tokens is not reached: end_ids are impossible
+
+
+class TokenCounts(NamedTuple):
+    """What penalties need to know about a sequence's tokens so far."""
+
+    in_prompt: Bool[Array, "seqs vocab"]
+    in_output: Int16[Array, "seqs vocab"]
+
+
+class Sampled(NamedTuple):
+    """The chosen tokens, and the model's own log probabilities (before any option) where asked for."""
+
+    tokens: Int32[Array, "seqs"]
+    logprobs: Float[Array, "seqs"]
+    top_ids: Int32[Array, "seqs top"]
+    top_logprobs: Float[Array, "seqs top"]
+
+
+def sample(
+    logits: Float[Array, "seqs vocab"],
+    options: SamplingOptions,
+    counts: TokenCounts,
+    positions: Int32[Array, "seqs"],
+) -> Sampled:
+    """Choose each sequence's next token.
+
+    Args:
+        logits: float32, as the model gives them.
+        options: the sequences' options.
+        counts: the sequences' tokens so far.
+        positions: the position of the token to choose; with the request's key it fixes the randomness, so that a
+            request's tokens do not depend on what else runs.
+    """
+    adjusted = _adjust(logits, options, counts)
+    greedy = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
+    tokens = jax.lax.cond(
+        jnp.any(options.temperature > 0),
+        lambda: jnp.where(options.temperature > 0, _draw(adjusted, options, positions), greedy),
+        lambda: greedy,
+    )
+    return Sampled(tokens, *_report_logprobs(logits, tokens, options.wants_logprobs))
+
+
+def _adjust(
+    logits: Float[Array, "seqs vocab"], options: SamplingOptions, counts: TokenCounts
+) -> Float[Array, "seqs vocab"]:
+    """Penalties, logit bias and min_tokens."""
+    penalised = jax.lax.cond(
+        jnp.any((options.repetition_penalty != 1) | (options.presence_penalty != 0) | (options.frequency_penalty != 0)),
+        lambda: _penalise(logits, options, counts),
+        lambda: logits,
+    )
+    rows = jnp.arange(logits.shape[0])[:, None]
+    biased = jax.lax.cond(
+        jnp.any(options.bias_values != 0),
+        lambda: penalised.at[rows, options.bias_ids].add(options.bias_values, mode="drop"),
+        lambda: penalised,
+    )
+    return jax.lax.cond(
+        jnp.any(options.suppress_ends),
+        lambda: biased.at[rows, jnp.where(options.suppress_ends[:, None], options.end_ids, logits.shape[1])].set(
+            _NEVER, mode="drop"
+        ),
+        lambda: biased,
+    )
+
+
+def _penalise(
+    logits: Float[Array, "seqs vocab"], options: SamplingOptions, counts: TokenCounts
+) -> Float[Array, "seqs vocab"]:
+    repetition = options.repetition_penalty[:, None]
+    seen = counts.in_prompt | (counts.in_output > 0)
+    repeated = jnp.where(logits > 0, logits / repetition, logits * repetition)
+    penalised = jnp.where(seen, repeated, logits)
+    in_output = counts.in_output.astype(jnp.float32)
+    penalised -= options.presence_penalty[:, None] * (in_output > 0)
+    return penalised - options.frequency_penalty[:, None] * in_output
+
+
+def _draw(
+    logits: Float[Array, "seqs vocab"], options: SamplingOptions, positions: Int32[Array, "seqs"]
+) -> Int32[Array, "seqs"]:
+    """Sample by the Gumbel-max trick: argmax(logits / temperature + noise) follows softmax(logits / temperature)."""
+    scaled = logits / jnp.where(options.temperature > 0, options.temperature, 1)[:, None]
+    filtered = jax.lax.cond(
+        jnp.any((options.top_k > 0) | (options.top_p < 1) | (options.min_p > 0)),
+        lambda: _filter(scaled, options),
+        lambda: scaled,
+    )
+    noise = jax.vmap(_gumbel, in_axes=(0, 0, None))(options.key, positions, logits.shape[1])
+    return jnp.argmax(filtered + noise, axis=-1).astype(jnp.int32)
+
+
+def _gumbel(key_data: UInt32[Array, "2"], position: Int32[Array, ""], size: int) -> Float[Array, "vocab"]:
+    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), position)
+    return jax.random.gumbel(key, (size,))
+
+
+def _filter(scaled: Float[Array, "seqs vocab"], options: SamplingOptions) -> Float[Array, "seqs vocab"]:
+    """Make tokens outside top-k, top-p or min-p impossible, in this order; ties with the last kept token stay."""
+    likeliest = jnp.max(scaled, axis=-1, keepdims=True)
+    order = _order_bits(scaled)
+    vocab = scaled.shape[1]
+    k = jnp.where(options.top_k > 0, jnp.minimum(options.top_k, vocab), vocab)[:, None]
+    in_top_k = order >= _largest_threshold(lambda t: jnp.sum(order >= t, axis=-1, keepdims=True) >= k, k)
+
+    weights = jnp.where(in_top_k, jnp.exp(scaled - likeliest), 0)
+    enough = options.top_p[:, None] * jnp.sum(weights, axis=-1, keepdims=True)
+    top_p_start = _largest_threshold(
+        lambda t: jnp.sum(jnp.where(order >= t, weights, 0), axis=-1, keepdims=True) >= enough, k
+    )
+    # Rounding may leave the whole sum below top_p = 1: it then keeps everything.
+    in_top_p = (order >= top_p_start) | (options.top_p[:, None] >= 1)
+
+    likely = weights >= options.min_p[:, None]
+    return jnp.where(in_top_k & in_top_p & likely, scaled, _NEVER)
+
+
+def _order_bits(values: Float[Array, "seqs vocab"]) -> Int32[Array, "seqs vocab"]:
+    """Integers in the same order as the floats, so that a bisection over them ends exactly, in 32 rounds."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+    return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+
+
+def _largest_threshold(
+    holds: Callable[[Int32[Array, "seqs 1"]], Bool[Array, "seqs 1"]], like: Int[Array, "seqs 1"]
+) -> Int32[Array, "seqs 1"]:
+    """The largest threshold for which `holds`, which is true up to some threshold and false above it."""
+    info = jnp.iinfo(jnp.int32)
+    low = jnp.full_like(like, info.min, dtype=jnp.int32)
+    high = jnp.full_like(like, info.max, dtype=jnp.int32)
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        # The upper middle of low and high, without overflow.
+        middle = (low | high) - ((low ^ high) >> 1)
+        keeps = holds(middle)
+        return jnp.where(keeps, middle, low), jnp.where(keeps, high, middle - 1)
+
+    return jax.lax.fori_loop(0, 32, halve, (low, high))[0]
+
+
+def _report_logprobs(
+    logits: Float[Array, "seqs vocab"], tokens: Int32[Array, "seqs"], wants: Bool[Array, "seqs"]
+) -> tuple[Float[Array, "seqs"], Int32[Array, "seqs top"], Float[Array, "seqs top"]]:
+    seqs, vocab = logits.shape
+    top = min(MAX_LOGPROBS, vocab)
+
+    def report() -> tuple[Array, Array, Array]:
+        logprobs = jax.nn.log_softmax(logits, axis=-1)
+        chosen = jnp.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
+        top_logprobs, top_ids = jax.lax.top_k(logprobs, top)
+        return chosen, top_ids, top_logprobs
+
+    def nothing() -> tuple[Array, Array, Array]:
+        return jnp.zeros(seqs), jnp.zeros((seqs, top), jnp.int32), jnp.zeros((seqs, top))
+
+    return jax.lax.cond(jnp.any(wants), report, nothing)
