@@ -37,9 +37,12 @@ lock:
 	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --extra bench --constraint - \
 		--generate-hashes --no-emit-index-url --no-header --python-version 3.12 --output-file requirements.lock
 
+# Through the package's path, so that the generated files import each other from muxjax.serving.
 protos: setup
-	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. \
-		muxjax/serving/frontends/grpc/muxjax.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		muxjax/serving/frontends/grpc/*.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --grpc_python_out=. \
+		muxjax/serving/frontends/grpc/inference.proto
 
 clean:
 	rm -rf $(VENV) build *.egg-info

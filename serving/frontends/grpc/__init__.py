@@ -1,0 +1,1 @@
+"""The native gRPC service, muxjax.v1.Inference."""
