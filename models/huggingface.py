@@ -1,0 +1,113 @@
+"""Hugging Face directories: config.json, generation_config.json, and safetensors in one or many files."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from muxjax.models.config import DecoderConfig
+from muxjax.models.config_fields import ConfigFields
+from muxjax.models.errors import CheckpointError, ConfigError, ModelError
+from muxjax.models.registry import find_architecture
+from muxjax.models.safetensors import read_safetensors
+from muxjax.models.weights import listed
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def read_config(path: Path) -> tuple[str, DecoderConfig]:
+    """The architecture's name and the decoder's shape, from a config.json.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or describes something that muxjax does not have.
+    """
+    values = _read_json(path, ConfigError)
+    try:
+        names = values.get("architectures")
+        if not (isinstance(names, list) and names and isinstance(names[0], str)):
+            raise ConfigError(f'architectures must be a list such as ["LlamaForCausalLM"], not {names!r}')
+        return names[0], find_architecture(names[0]).read_config(ConfigFields(values))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def read_eos_token_ids(paths: Iterable[Path], vocab_size: int) -> tuple[int, ...]:
+    """The tokens that end a text, from the first of the files that names any; none if no file does.
+
+    Raises:
+        ConfigError: they are not token ids of the vocabulary.
+    """
+    for path in paths:
+        if not path.is_file():
+            continue
+        try:
+            token_ids = ConfigFields(_read_json(path, ConfigError)).token_ids("eos_token_id")
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        if any(token_id >= vocab_size for token_id in token_ids):
+            raise ConfigError(f"{path}: eos_token_id {list(token_ids)} lies outside the vocabulary of {vocab_size}")
+        if token_ids:
+            return token_ids
+    return ()
+
+
+def write_config(directory: Path, architecture: str, config: DecoderConfig, eos_token_ids: tuple[int, ...]) -> None:
+    """Write the config.json that read_config and read_eos_token_ids read."""
+    fields = {"architectures": [architecture], **find_architecture(architecture).write_config(config)}
+    if eos_token_ids:
+        fields["eos_token_id"] = list(eos_token_ids)
+    (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
+
+
+def read_tensors(directory: Path) -> dict[str, np.ndarray]:
+    """All tensors of the checkpoint, mapped; through the index if the directory has one.
+
+    Raises:
+        CheckpointError: files are missing or damaged, or the index does not agree with them.
+    """
+    if (directory / INDEX).exists():
+        return _read_sharded(directory)
+    if (directory / WEIGHTS).exists():
+        return read_safetensors(directory / WEIGHTS)
+    found = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
+    raise CheckpointError(
+        f"{directory}: no weights: neither {WEIGHTS} nor {INDEX} nor an Orbax checkpoint in weights/ (found {found})"
+    )
+
+
+def _read_sharded(directory: Path) -> dict[str, np.ndarray]:
+    index = directory / INDEX
+    files = _read_json(index, CheckpointError).get("weight_map")
+    if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
+        raise CheckpointError(f"{index}: weight_map must map tensor names to file names")
+    names = sorted(set(files.values()))
+    if outside := [name for name in names if name in ("", ".", "..") or Path(name).name != name]:
+        raise CheckpointError(f"{index}: weight_map must name files of the directory itself, not {', '.join(outside)}")
+    shards = {name: read_safetensors(directory / name) for name in names}
+    problems = [f"{tensor} is not in {name}" for tensor, name in files.items() if tensor not in shards[name]]
+    problems += [
+        f"{tensor} of {name} is not in the index"
+        for name, shard in shards.items()
+        for tensor in shard
+        if files.get(tensor) != name
+    ]
+    if problems:
+        raise CheckpointError(f"{index} does not agree with the files that it names:{listed(problems)}")
+    return {tensor: shards[name][tensor] for tensor, name in files.items()}
+
+
+def _read_json(path: Path, error_type: type[ModelError]) -> Mapping[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise error_type(f"{path}: no such file") from None
+    except OSError as error:
+        raise error_type(f"{path}: cannot be read: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise error_type(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise error_type(f"{path}: must hold a JSON object")
+    return values
