@@ -1,0 +1,51 @@
+"""Which implementation of an operation runs, and why."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+
+Implementation = Literal["cpu", "xla"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The implementation that an operation uses by default.
+
+    Attributes:
+        name: what to pass as `implementation` to get it explicitly.
+        reason: one line for people: why this one, or why not a faster one.
+    """
+
+    name: Implementation
+    reason: str
+
+
+def default_implementation() -> Choice:
+    """The implementation tried first on JAX's default backend."""
+    backend = jax.default_backend()
+    return Choice("xla", f"the only implementation for the {backend} backend")
+
+
+def run_first_supported(
+    implementations: Mapping[Implementation, Callable[..., jax.Array]],
+    implementation: Implementation | None,
+    *args: object,
+    **kwargs: object,
+) -> jax.Array:
+    """Calls one implementation: the one named, or else the default one, or "xla" where that cannot do it.
+
+    Raises:
+        ValueError: `implementation` names none of the operation's.
+        NotImplementedError: the named implementation does not support these inputs.
+    """
+    name = implementation or default_implementation().name
+    if name not in implementations:
+        raise ValueError(f"implementation={name!r} is unknown: use None or one of {', '.join(implementations)}")
+    try:
+        return implementations[name](*args, **kwargs)
+    except NotImplementedError:
+        if implementation is not None:
+            raise
+        return implementations["xla"](*args, **kwargs)

@@ -1,0 +1,74 @@
+"""paged_decode: every implementation gives the reference's attention, and sees nothing but the reader's own tokens."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muxjax.pallas_kernels.paged_decode import paged_decode
+from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
+from tests.pallas_kernels.cases import Case, assert_close, make_case
+
+IMPLEMENTATIONS = ["xla"]
+pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+@functools.cache
+def compiled(implementation: str, **options: Any) -> Callable[..., jax.Array]:
+    return jax.jit(lambda *arrays: paged_decode(*arrays, implementation=implementation, **options))
+
+
+def check(case: Case, implementation: str, dtype: str = "float32", **options: Any) -> np.ndarray:
+    tables = (case.page_blocks, case.page_table, case.kv_lens)
+    inputs = (case.queries, case.keys, case.values, case.pool, *tables)
+    options.setdefault("sm_scale", case.queries.shape[-1] ** -0.5)
+    output = np.asarray(compiled(implementation, **options)(*inputs))
+    assert_close(output, paged_decode_reference(*inputs, **options), dtype)
+    return output
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("head_dim", "group"), [(32, 1), (64, 3), (128, 8), (256, 1), (80, 3), (20, 1)])
+def test_equals_reference(implementation: str, head_dim: int, group: int, dtype: str) -> None:
+    rng = np.random.default_rng(head_dim + group)
+    case = make_case(rng, past=[0, 1, 33, 8, 100], rows=[1] * 5, head_dim=head_dim, group=group, dtype=dtype)
+    check(case, implementation, dtype)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    past=st.lists(st.integers(0, 70), min_size=1, max_size=6),
+    heads=st.sampled_from([(1, 1, 8), (2, 3, 16), (1, 8, 24), (2, 1, 1)]),
+    options=st.sampled_from(
+        [{}, {"sliding_window": 1}, {"sliding_window": 21}, {"soft_cap": 0.5}, {"sliding_window": 50, "soft_cap": 3.0}]
+    ),
+)
+def test_any_lengths(
+    implementation: str, seed: int, past: list[int], heads: tuple[int, int, int], options: dict[str, Any]
+) -> None:
+    kv_heads, group, page_tokens = heads
+    padding = 6 - len(past)
+    case = make_case(
+        np.random.default_rng(seed),
+        past=past,
+        rows=[1] * len(past),
+        kv_heads=kv_heads,
+        group=group,
+        head_dim=32,
+        page_tokens=page_tokens,
+        padding_rows=padding,
+        padding_sequences=padding,
+        max_past=70,
+    )
+    check(case, implementation, **options)
+
+
+def test_padding_rows_are_zero(implementation: str) -> None:
+    case = make_case(np.random.default_rng(0), past=[5, 20], rows=[1, 1], padding_rows=3, padding_sequences=3)
+    assert (check(case, implementation)[2:] == 0).all()

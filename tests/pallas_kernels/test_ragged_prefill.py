@@ -1,0 +1,81 @@
+"""ragged_prefill: every implementation gives the reference's attention for chunks of several sequences."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muxjax.pallas_kernels.ragged_prefill import ragged_prefill
+from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_reference
+from tests.pallas_kernels.cases import Case, assert_close, make_case
+
+IMPLEMENTATIONS = ["xla"]
+pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+
+
+@functools.cache
+def compiled(implementation: str, **options: Any) -> Callable[..., jax.Array]:
+    return jax.jit(lambda *arrays: ragged_prefill(*arrays, implementation=implementation, **options))
+
+
+def check(case: Case, implementation: str, dtype: str = "float32", **options: Any) -> np.ndarray:
+    tables = (case.page_blocks, case.page_table, case.starts, case.kv_lens)
+    inputs = (case.queries, case.keys, case.values, case.pool, *tables)
+    options.setdefault("sm_scale", case.queries.shape[-1] ** -0.5)
+    output = np.asarray(compiled(implementation, **options)(*inputs))
+    assert_close(output, ragged_prefill_reference(*inputs, **options), dtype)
+    return output
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("head_dim", "group"), [(32, 1), (64, 3), (128, 8), (256, 1), (80, 3), (20, 1)])
+def test_equals_reference(implementation: str, head_dim: int, group: int, dtype: str) -> None:
+    rng = np.random.default_rng(head_dim + group)
+    case = make_case(rng, past=[0, 17, 40], rows=[21, 5, 1], head_dim=head_dim, group=group, dtype=dtype)
+    check(case, implementation, dtype)
+
+
+def test_chunk_of_more_rows_than_any_block(implementation: str) -> None:
+    check(make_case(np.random.default_rng(1), past=[77, 0], rows=[300, 150], kv_heads=1), implementation)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    lengths=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 40)), min_size=1, max_size=4),
+    heads=st.sampled_from([(1, 1, 8), (2, 3, 16), (1, 8, 24), (2, 1, 1)]),
+    options=st.sampled_from(
+        [{}, {"sliding_window": 1}, {"sliding_window": 21}, {"soft_cap": 0.5}, {"sliding_window": 50, "soft_cap": 3.0}]
+    ),
+)
+def test_any_lengths(
+    implementation: str,
+    seed: int,
+    lengths: list[tuple[int, int]],
+    heads: tuple[int, int, int],
+    options: dict[str, Any],
+) -> None:
+    kv_heads, group, page_tokens = heads
+    case = make_case(
+        np.random.default_rng(seed),
+        past=[past for past, _ in lengths],
+        rows=[rows for _, rows in lengths],
+        kv_heads=kv_heads,
+        group=group,
+        head_dim=32,
+        page_tokens=page_tokens,
+        padding_rows=161 - sum(rows for _, rows in lengths),
+        padding_sequences=4 - len(lengths),
+        max_past=70,
+    )
+    check(case, implementation, **options)
+
+
+def test_padding_is_zero(implementation: str) -> None:
+    case = make_case(np.random.default_rng(0), past=[5, 20], rows=[3, 4], padding_rows=9, padding_sequences=2)
+    assert (check(case, implementation)[7:] == 0).all()
