@@ -39,6 +39,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The jobs that run together: at most one prefill, any number of decodes, of different LLMs."""
+    """The jobs that start together: at most one prefill, any number of decodes, at most one of each for an LLM.
+
+    Attributes:
+        jobs: at least one.
+        preempted: the sequences that lost their pages and slots since the last step; they wait again.
+    """
 
     jobs: tuple[Job, ...]
+    preempted: tuple[Sequence, ...] = ()

@@ -20,7 +20,8 @@ class Sequence:
     the moment it is scheduled although its value is read from the device later:
 
         |<------- num_computed ------->|<- to compute: a chunk (prefill), or one token (decode) ->|
-        |<---------------------------- num_tokens -------------------------------------------- -->|
+        |<-------------------------------- num_tokens ------------------------------------------->|
+                                                              |<- unread: scheduled, value not read ->|
 
     Attributes:
         id: unique in the scheduler.
@@ -29,9 +30,13 @@ class Sequence:
         max_length: tokens at which it ends by itself (prompt + max_tokens, at most the context length).
         arrival: when it was added, in seconds of the caller's clock.
         deadline: when it ends unfinished; None never.
+        order: place in the order of arrival over all LLMs; set by the scheduler.
         num_tokens: prompt tokens and the tokens scheduled to be sampled so far.
         num_computed: leading tokens whose keys and values are in the pool, or in a job that was scheduled.
+        unread: trailing tokens whose values the caller has not read yet; the scheduler counts up, the caller down.
+        capacity: tokens whose keys and values its pages can hold.
         slot: index of its device state among the LLM's running sequences; None while it waits.
+        in_flight: whether it is in a job that has not finished.
         preemptions: how often it lost its pages.
     """
 
@@ -41,10 +46,14 @@ class Sequence:
     max_length: int
     arrival: float
     deadline: float | None = None
+    order: int = field(default=0, init=False)
     num_tokens: int = field(init=False)
     num_computed: int = field(default=0, init=False)
+    unread: int = field(default=0, init=False)
+    capacity: int = field(default=0, init=False)
     slot: int | None = field(default=None, init=False)
     state: SequenceState = field(default=SequenceState.WAITING, init=False)
+    in_flight: bool = field(default=False, init=False)
     preemptions: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:

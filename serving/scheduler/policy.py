@@ -1,0 +1,20 @@
+"""What decides which LLM's jobs start next."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from muxjax.serving.pool import Pool
+from muxjax.serving.scheduler.job_starter import JobStarter
+from muxjax.serving.scheduler.share import LLMShare
+
+
+class Policy(Protocol):
+    """An order in which LLMs start their jobs; one instance serves one scheduler."""
+
+    def initial_quotas(self, pool: Pool, shares: Mapping[str, LLMShare]) -> dict[str, int]:
+        """Each LLM's quota at the start, in head blocks: enough for one sequence of the longest context that fits."""
+        ...
+
+    def start_jobs(self, starter: JobStarter, now: float) -> None:
+        """Start the jobs that are to run now."""
+        ...

@@ -1,0 +1,197 @@
+"""Which LLM's jobs run next, on which pages: no JAX, and the time is an argument."""
+
+import heapq
+from collections.abc import Mapping
+from collections.abc import Sequence as Series
+
+from muxjax.serving.pool import Pool
+from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
+from muxjax.serving.scheduler.job import Job, Step
+from muxjax.serving.scheduler.job_starter import JobStarter
+from muxjax.serving.scheduler.llm_queue import LLMQueue
+from muxjax.serving.scheduler.memory import Memory
+from muxjax.serving.scheduler.policy import Policy
+from muxjax.serving.scheduler.quota import fairness_gap, initial_quotas
+from muxjax.serving.scheduler.sequence import Sequence, SequenceState
+from muxjax.serving.scheduler.share import LLMShare
+
+
+class Scheduler:
+    """The unit's sequences, from `add` until they are finished, aborted or expired.
+
+    Its caller runs this cycle, on a device or in virtual time:
+
+        expired = scheduler.expire(now)          # deadlines that have passed
+        step = scheduler.schedule(now)           # jobs start: their pages, slots and counts are booked
+        ... run step.jobs ...
+        scheduler.job_finished(job, now)         # for each job: on a device, which runs its work in order, at once
+        ... read the sampled tokens ...
+        scheduler.tokens_read(job)               # for each job
+        scheduler.finish(sequence, now)          # for each sequence that is complete, or was found to have ended
+
+    A sequence is decoded on while its last tokens are unread. It ends only by `finish`, `abort` and `expire`; its pages
+    are free at once, even if a job in flight still uses them, because later work on the device runs later.
+
+    No one starves: within an LLM sequences start in order of arrival, policies let every LLM have its turn, and only
+    newer sequences are preempted for older ones.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        llms: Mapping[str, LLMShare],
+        policy: Policy,
+        *,
+        max_prefill_tokens: int = 2048,
+        max_prefill_sequences: int = 32,
+        compute: float = 1.0,
+    ) -> None:
+        """Set the quotas of `llms`, all in the pool already, to the policy's.
+
+        Args:
+            pool: the unit's head blocks.
+            llms: the limits of each LLM.
+            policy: chooses the jobs; not shared with another scheduler.
+            max_prefill_tokens: the most tokens of one prefill job.
+            max_prefill_sequences: the most sequences of one prefill job.
+            compute: the sum of the compute shares that jobs in flight may hold; 1.2 lets them overlap by a fifth.
+
+        Raises:
+            ValueError: a limit is below 1, an LLM is not in the pool, or one job alone needs more compute.
+        """
+        if max_prefill_tokens < 1 or max_prefill_sequences < 1:
+            raise ValueError(
+                "max_prefill_tokens and max_prefill_sequences must be at least 1, "
+                f"not {max_prefill_tokens} and {max_prefill_sequences}"
+            )
+        for llm, share in llms.items():
+            if llm not in pool.llms:
+                raise ValueError(f"LLM {llm!r} is not in the pool; add it there first")
+            if max(share.prefill_compute, share.decode_compute) > compute:
+                raise ValueError(f"LLM {llm!r}: a job takes more than all the compute of the unit, {compute}: {share}")
+        self.pool = pool
+        self.queues = {llm: LLMQueue(llm, share) for llm, share in llms.items()}
+        self._memory = Memory(pool, self.queues)
+        self._starter = JobStarter(
+            self.queues,
+            self._memory,
+            max_prefill_tokens=max_prefill_tokens,
+            max_prefill_sequences=max_prefill_sequences,
+            compute=compute,
+        )
+        self._policy = policy
+        self._entitlements = initial_quotas(pool, llms)
+        self._sequences: dict[int, Sequence] = {}
+        self._deadlines: list[tuple[float, int, Sequence]] = []
+        self._arrivals = 0
+        for llm, quota in policy.initial_quotas(pool, llms).items():
+            pool.set_quota(llm, quota)
+
+    def add(self, sequence: Sequence, now: float) -> None:
+        """Let a new sequence wait for its LLM; see `add_all`."""
+        self.add_all([sequence], now)
+
+    def add_all(self, sequences: Series[Sequence], now: float) -> None:
+        """Let new sequences of one LLM wait, or none of them.
+
+        Raises:
+            KeyError: there is no such LLM.
+            ValueError: an id is taken, or there is nothing to generate.
+            NeverFitsError: a sequence exceeds the LLM's context or the pool.
+            QueueFullError: more would wait than the LLM allows.
+        """
+        queue = self.queues[sequences[0].llm]
+        for sequence in sequences:
+            self._check(sequence)
+        if len(queue.waiting) + len(sequences) > queue.share.max_waiting:
+            raise QueueFullError(queue.llm, queue.share.max_waiting, queue.retry_after)
+        for sequence in sequences:
+            self._arrivals += 1
+            sequence.order = self._arrivals
+            self._sequences[sequence.id] = sequence
+            queue.enqueue(sequence)
+            if sequence.deadline is not None:
+                heapq.heappush(self._deadlines, (sequence.deadline, sequence.order, sequence))
+
+    def schedule(self, now: float) -> Step | None:
+        """Start the jobs that the policy wants to run now; None if there are none."""
+        self._starter.started = []
+        self._policy.start_jobs(self._starter, now)
+        if not self._starter.started:
+            return None
+        step = Step(tuple(self._starter.started), tuple(self._memory.preempted))
+        self._memory.preempted = []
+        return step
+
+    def job_finished(self, job: Job, now: float) -> None:
+        """A job has ended: its compute is free, and its sequences may go on. ValueError if it is not in flight."""
+        self._starter.finish(job)
+
+    def tokens_read(self, job: Job) -> None:
+        """The values of the tokens that a job sampled are known now."""
+        for chunk in job.chunks:
+            if chunk.samples:
+                chunk.sequence.unread -= 1
+
+    def finish(self, sequence: Sequence, now: float) -> None:
+        """The sequence has ended: its pages and its slot are free. ValueError if it is not in the scheduler."""
+        if self._sequences.get(sequence.id) is not sequence:
+            raise ValueError(f"sequence {sequence.id} is not in the scheduler")
+        del self._sequences[sequence.id]
+        self.queues[sequence.llm].remove(sequence)
+        self._memory.free(sequence)
+        sequence.state = SequenceState.FINISHED
+
+    def abort(self, sequence_id: int, now: float) -> Sequence | None:
+        """End a sequence early and return it; None if the id is unknown or has ended."""
+        sequence = self._sequences.get(sequence_id)
+        if sequence is not None:
+            self.finish(sequence, now)
+        return sequence
+
+    def expire(self, now: float) -> list[Sequence]:
+        """End and return the sequences whose deadlines have passed."""
+        expired = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            sequence = heapq.heappop(self._deadlines)[2]
+            if sequence.state is not SequenceState.FINISHED:
+                self.finish(sequence, now)
+                expired.append(sequence)
+        return expired
+
+    @property
+    def has_unfinished(self) -> bool:
+        """Whether any sequence waits or runs."""
+        return bool(self._sequences)
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When `expire` may have something to do next; None: never."""
+        return self._deadlines[0][0] if self._deadlines else None
+
+    def fairness_gap(self) -> float:
+        """max |R_i - R_j| over the LLMs that have sequences; R: head blocks used over those due (see quota.py)."""
+        used = {llm: self.pool.used(llm) for llm, queue in self.queues.items() if queue.waiting or queue.num_running}
+        return fairness_gap(used, self._entitlements)
+
+    def _check(self, sequence: Sequence) -> None:
+        """Raise what `add_all` raises for this sequence alone."""
+        if sequence.id in self._sequences:
+            raise ValueError(f"a sequence with id {sequence.id} is in the scheduler already")
+        if not 0 < sequence.prompt_length < sequence.max_length:
+            raise ValueError(
+                f"sequence {sequence.id}: prompt_length {sequence.prompt_length} must be at least 1 "
+                f"and below max_length {sequence.max_length}"
+            )
+        max_context = self.queues[sequence.llm].share.max_context
+        if sequence.max_length > max_context:
+            raise NeverFitsError(
+                f"sequence {sequence.id} may reach {sequence.max_length} tokens, but LLM {sequence.llm!r} is served "
+                f"with a context of {max_context}"
+            )
+        blocks = self._memory.blocks_for(sequence.llm, sequence.max_length - 1)  # the last token is never computed
+        if blocks > self.pool.capacity:
+            raise NeverFitsError(
+                f"sequence {sequence.id} of LLM {sequence.llm!r} may need {blocks} head blocks, "
+                f"but the pool has {self.pool.capacity}; ask for fewer tokens or enlarge the pool"
+            )
