@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3 "$$(uv python find 3.12 2>/dev/null)"; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: serve test lint format setup lock protos clean
+.PHONY: serve test lint format setup lock protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -43,6 +43,11 @@ protos: setup
 		muxjax/serving/frontends/grpc/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --grpc_python_out=. \
 		muxjax/serving/frontends/grpc/inference.proto
+
+# PyTorch and transformers, apart from muxjax: what tests/oracle/ compares with.
+oracle:
+	python3.11 -m venv .venv-oracle
+	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0
 
 clean:
 	rm -rf $(VENV) build *.egg-info
