@@ -62,6 +62,15 @@ def load_model(source: str | Path, *, dtype: jnp.dtype) -> LoadedModel:
     return _load_directory(Path(source).expanduser(), dtype)
 
 
+def load_config(source: str | Path) -> DecoderConfig:
+    """The shape of the model that load_model would load, without reading weights. Raises ModelError."""
+    kind, colon, rest = str(source).partition(":")
+    if colon and kind == "random":
+        return read_config(Path(rest).expanduser())[1]
+    directory = _demo_directory(rest) if colon and kind == "demo" else Path(source).expanduser()
+    return read_config(_checked_directory(directory) / "config.json")[1]
+
+
 def save_model(directory: str | Path, model: LoadedModel) -> None:
     """Write config.json, tokenizer.json and an Orbax checkpoint to a directory that load_model reads."""
     directory = Path(directory)
@@ -91,13 +100,17 @@ def _load_random(config_path: Path, dtype: jnp.dtype) -> LoadedModel:
 
 
 def _load_directory(directory: Path, dtype: jnp.dtype) -> LoadedModel:
-    if not directory.is_dir():
-        raise ModelError(f"{directory}: no such directory (a model is a directory, random:CONFIG.json or demo:NAME)")
-    config_path = directory / "config.json"
+    config_path = _checked_directory(directory) / "config.json"
     name, config = read_config(config_path)
     eos_token_ids = read_eos_token_ids([directory / "generation_config.json", config_path], config.vocab_size)
     tokenizer = _load_tokenizer(directory)
     return LoadedModel(config, _load_decoder(directory, name, config, dtype), tokenizer, eos_token_ids, name)
+
+
+def _checked_directory(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise ModelError(f"{directory}: no such directory (a model is a directory, random:CONFIG.json or demo:NAME)")
+    return directory
 
 
 def _load_tokenizer(directory: Path) -> "Tokenizer | None":

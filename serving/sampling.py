@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int16, Int32, UInt32
 
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 300
-MAX_END_IDS = 32
+MAX_END_IDS = 80
 
-_NEVER = jnp.finfo(jnp.float32).min
+_NEVER = float(np.finfo(np.float32).min)
 
 
 class SamplingOptions(NamedTuple):
@@ -32,14 +33,14 @@ class SamplingOptions(NamedTuple):
     bias_ids: Int32[Array, "seqs bias"]  # padded with the vocabulary's size
     bias_values: Float[Array, "seqs bias"]
     end_ids: Int32[Array, "seqs ends"]  # padded likewise
-    suppress_ends: Bool[Array, "seqs"]  # min_tokens is not reached: end_ids are impossible
+    earliest_end: Int32[Array, "seqs"]  # the position before which end_ids are impossible (min_tokens)
 
 
 class TokenCounts(NamedTuple):
-    """What penalties need to know about a sequence's tokens so far."""
+    """What penalties need to know about the tokens so far of the sequence in each slot."""
 
-    in_prompt: Bool[Array, "seqs vocab"]
-    in_output: Int16[Array, "seqs vocab"]
+    in_prompt: Bool[Array, "slots vocab"]
+    in_output: Int16[Array, "slots vocab"]
 
 
 class Sampled(NamedTuple):
@@ -55,6 +56,7 @@ def sample(
     logits: Float[Array, "seqs vocab"],
     options: SamplingOptions,
     counts: TokenCounts,
+    slots: Int32[Array, "seqs"],
     positions: Int32[Array, "seqs"],
 ) -> Sampled:
     """Choose each sequence's next token.
@@ -62,11 +64,12 @@ def sample(
     Args:
         logits: float32, as the model gives them.
         options: the sequences' options.
-        counts: the sequences' tokens so far.
+        counts: the tokens so far, by slot.
+        slots: the sequences' slots.
         positions: the position of the token to choose; with the request's key it fixes the randomness, so that a
             request's tokens do not depend on what else runs.
     """
-    adjusted = _adjust(logits, options, counts)
+    adjusted = _adjust(logits, options, counts, slots, positions)
     greedy = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
     tokens = jax.lax.cond(
         jnp.any(options.temperature > 0),
@@ -77,12 +80,16 @@ def sample(
 
 
 def _adjust(
-    logits: Float[Array, "seqs vocab"], options: SamplingOptions, counts: TokenCounts
+    logits: Float[Array, "seqs vocab"],
+    options: SamplingOptions,
+    counts: TokenCounts,
+    slots: Int32[Array, "seqs"],
+    positions: Int32[Array, "seqs"],
 ) -> Float[Array, "seqs vocab"]:
     """Penalties, logit bias and min_tokens."""
     penalised = jax.lax.cond(
         jnp.any((options.repetition_penalty != 1) | (options.presence_penalty != 0) | (options.frequency_penalty != 0)),
-        lambda: _penalise(logits, options, counts),
+        lambda: _penalise(logits, options, TokenCounts(*(table[slots] for table in counts))),
         lambda: logits,
     )
     rows = jnp.arange(logits.shape[0])[:, None]
@@ -91,9 +98,10 @@ def _adjust(
         lambda: penalised.at[rows, options.bias_ids].add(options.bias_values, mode="drop"),
         lambda: penalised,
     )
+    too_early = positions < options.earliest_end
     return jax.lax.cond(
-        jnp.any(options.suppress_ends),
-        lambda: biased.at[rows, jnp.where(options.suppress_ends[:, None], options.end_ids, logits.shape[1])].set(
+        jnp.any(too_early),
+        lambda: biased.at[rows, jnp.where(too_early[:, None], options.end_ids, logits.shape[1])].set(
             _NEVER, mode="drop"
         ),
         lambda: biased,
@@ -103,6 +111,7 @@ def _adjust(
 def _penalise(
     logits: Float[Array, "seqs vocab"], options: SamplingOptions, counts: TokenCounts
 ) -> Float[Array, "seqs vocab"]:
+    """`counts` has the sequences' rows only."""
     repetition = options.repetition_penalty[:, None]
     seen = counts.in_prompt | (counts.in_output > 0)
     repeated = jnp.where(logits > 0, logits / repetition, logits * repetition)
@@ -161,7 +170,7 @@ def _largest_threshold(
     holds: Callable[[Int32[Array, "seqs 1"]], Bool[Array, "seqs 1"]], like: Int[Array, "seqs 1"]
 ) -> Int32[Array, "seqs 1"]:
     """The largest threshold for which `holds`, which is true up to some threshold and false above it."""
-    info = jnp.iinfo(jnp.int32)
+    info = np.iinfo(np.int32)
     low = jnp.full_like(like, info.min, dtype=jnp.int32)
     high = jnp.full_like(like, info.max, dtype=jnp.int32)
 

@@ -25,7 +25,7 @@ def options(seqs: int, **changed) -> SamplingOptions:
         "bias_ids": np.full((seqs, MAX_LOGIT_BIAS), VOCAB, np.int32),
         "bias_values": np.zeros((seqs, MAX_LOGIT_BIAS), np.float32),
         "end_ids": np.full((seqs, MAX_END_IDS), VOCAB, np.int32),
-        "suppress_ends": np.zeros(seqs, bool),
+        "earliest_end": np.zeros(seqs, np.int32),
     }
     for name, value in changed.items():
         neutral[name] = np.broadcast_to(np.asarray(value, neutral[name].dtype), neutral[name].shape)
@@ -46,7 +46,8 @@ def random_logits(seqs: int, seed: int = 0, scale: float = 3.0) -> np.ndarray:
 
 def run(logits, opts, cnts=None, position: int = 0) -> Sampled:
     seqs = logits.shape[0]
-    return jitted_sample(jnp.asarray(logits), opts, cnts or counts(seqs), jnp.full(seqs, position, jnp.int32))
+    slots = jnp.arange(seqs, dtype=jnp.int32)
+    return jitted_sample(jnp.asarray(logits), opts, cnts or counts(seqs), slots, jnp.full(seqs, position, jnp.int32))
 
 
 def draws(logits_row: np.ndarray, num: int = 4000, **changed) -> np.ndarray:
@@ -155,7 +156,7 @@ def test_ends_are_impossible_before_min_tokens():
     best = logits.argmax(-1)
     ends = np.full((2, MAX_END_IDS), VOCAB)
     ends[:, 0] = best
-    tokens = run(logits, options(2, end_ids=ends, suppress_ends=[True, False])).tokens
+    tokens = run(logits, options(2, end_ids=ends, earliest_end=[1, 0])).tokens
     assert tokens[0] == np.argsort(-logits[0])[1]
     assert tokens[1] == best[1]
 

@@ -1,0 +1,71 @@
+"""Compiled programs by size: the common ones ahead of time, the others in the background when first wanted."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from jax.stages import Compiled
+
+from muxjax.serving.executor.buckets import smallest_bucket
+from muxjax.serving.scheduler.job import JobKind
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramKey:
+    """A program of one LLM: a decode batch of `size` rows, or a prefill chunk of `size` tokens."""
+
+    kind: JobKind
+    size: int
+
+
+class CompiledPrograms:
+    """One LLM's programs.
+
+    The largest program of each kind is always there, so that no step ever waits for the compiler: until the best
+    fitting one is compiled, a larger one runs with more padding.
+    """
+
+    def __init__(
+        self,
+        compile_program: Callable[[ProgramKey], Compiled],
+        buckets: Mapping[JobKind, tuple[int, ...]],
+        background: ThreadPoolExecutor,
+    ) -> None:
+        """`background` runs compilations that a step asked for; it is the caller's to shut down."""
+        self._compile = compile_program
+        self._buckets = buckets
+        self._background = background
+        self._compiled: dict[ProgramKey, Compiled] = {}
+        self._requested: set[ProgramKey] = set()
+
+    def common_keys(self) -> Iterator[ProgramKey]:
+        """The programs to compile before serving: the smallest and the largest of each kind."""
+        for kind, sizes in self._buckets.items():
+            for size in sorted({sizes[0], sizes[-1]}):
+                yield ProgramKey(kind, size)
+
+    def compile(self, key: ProgramKey) -> None:
+        """Compile one program now, unless it is there."""
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(key)
+
+    def find(self, kind: JobKind, size: int) -> tuple[int, Compiled]:
+        """A program for so many rows, and its own size; asks for a better fitting one if there is any."""
+        best = ProgramKey(kind, smallest_bucket(self._buckets[kind], size))
+        if best not in self._compiled and best not in self._requested:
+            self._requested.add(best)
+            self._background.submit(self._compile_in_background, best)
+        for bucket in self._buckets[kind]:
+            compiled = self._compiled.get(ProgramKey(kind, bucket))
+            if bucket >= size and compiled is not None:
+                return bucket, compiled
+        raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the common ones first")
+
+    def _compile_in_background(self, key: ProgramKey) -> None:
+        try:
+            self.compile(key)
+        except Exception:
+            _log.exception("compiling %s failed; larger programs go on serving in its place", key)

@@ -1,0 +1,108 @@
+"""Runs steps on the device, one program per job, back to back."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from muxjax.models.load import LoadedModel
+from muxjax.serving.completion import Completion
+from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.pool import Pool
+from muxjax.serving.request import TokenLogprobs
+from muxjax.serving.sampling import Sampled
+from muxjax.serving.scheduler.job import Chunk, Job, Step
+from muxjax.serving.spec import LLMSpec, PoolSpec
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A token read from the device, and whose it is."""
+
+    chunk: Chunk
+    token_id: int
+    logprobs: TokenLogprobs | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job on its way through the device."""
+
+    job: Job
+    sampled: Sampled
+
+    def read(self, completions: Mapping[int, Completion]) -> list[SampledToken]:
+        """Wait for the job and read its tokens; log probabilities only where someone asked for them."""
+        token_ids = np.asarray(self.sampled.tokens)
+        wanted = [_num_logprobs(completions.get(chunk.sequence.id)) for chunk in self.job.chunks]
+        is_wanted = any(count is not None for count in wanted)
+        logprobs = self._read_logprobs(wanted) if is_wanted else [None] * len(wanted)
+        return [
+            SampledToken(chunk, int(token_ids[row]), logprobs[row])
+            for row, chunk in enumerate(self.job.chunks)
+            if chunk.samples
+        ]
+
+    def _read_logprobs(self, wanted: list[int | None]) -> list[TokenLogprobs | None]:
+        chosen, top_ids, top_logprobs = (np.asarray(array) for array in self.sampled[1:])
+        return [
+            None
+            if count is None
+            else TokenLogprobs(
+                float(chosen[row]), tuple(top_ids[row][:count].tolist()), tuple(top_logprobs[row][:count].tolist())
+            )
+            for row, count in enumerate(wanted)
+        ]
+
+
+def _num_logprobs(completion: Completion | None) -> int | None:
+    return None if completion is None else completion.request.sampling.logprobs
+
+
+class JaxExecutor:
+    """The unit's pool on the device and the LLMs that share it."""
+
+    def __init__(self, pool: Pool, spec: PoolSpec, max_prefill_tokens: int) -> None:
+        self._pool = pool
+        self._shape = jax.ShapeDtypeStruct((spec.num_blocks, 2, spec.block_tokens, spec.lane), jnp.dtype(spec.dtype))
+        self._array = jnp.zeros(self._shape.shape, self._shape.dtype)
+        self._max_prefill_tokens = max_prefill_tokens
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")
+        self._runtimes: dict[str, LLMRuntime] = {}
+
+    def load(self, spec: LLMSpec, model: LoadedModel, max_context: int) -> LLMRuntime:
+        """Put an LLM on the device; its programs are still to compile, and then `add` lets it run."""
+        return LLMRuntime(
+            spec,
+            model,
+            self._pool,
+            self._shape,
+            max_context=max_context,
+            max_prefill_tokens=self._max_prefill_tokens,
+            background=self._background,
+        )
+
+    def add(self, runtime: LLMRuntime) -> None:
+        """Let jobs of this LLM run."""
+        self._runtimes[runtime.spec.name] = runtime
+
+    def dispatch(self, step: Step, completions: Mapping[int, Completion]) -> list[RunningJob]:
+        """Start all jobs of a step; returns before they end."""
+        running = []
+        for job in step.jobs:
+            self._array, sampled = self._runtimes[job.llm].dispatch(job, self._array, completions)
+            running.append(RunningJob(job, sampled))
+        return running
+
+    def reset(self) -> None:
+        """Make the device's state anew, after a job failed and took what was donated to it along."""
+        self._array = jnp.zeros(self._shape.shape, self._shape.dtype)
+        for runtime in self._runtimes.values():
+            runtime.reset()
+
+    def close(self) -> None:
+        """Stop compiling in the background."""
+        self._background.shutdown(cancel_futures=True)

@@ -1,0 +1,167 @@
+"""One LLM on the device: its weights, its sequences' slots, its table of pages and its programs."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.stages import Compiled
+from jaxtyping import Array, Int32
+
+from muxjax.models.load import LoadedModel
+from muxjax.serving.completion import Completion
+from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES, decode_buckets, prefill_buckets
+from muxjax.serving.executor.compiled import CompiledPrograms, ProgramKey
+from muxjax.serving.executor.program import (
+    DecodeInputs,
+    PrefillInputs,
+    Programs,
+    StepResult,
+    update_page_blocks,
+)
+from muxjax.serving.executor.program import (
+    Pool as PoolArray,
+)
+from muxjax.serving.executor.slots import SamplingTable, SlotState
+from muxjax.serving.pool import Pool
+from muxjax.serving.sampling import Sampled
+from muxjax.serving.scheduler.job import Chunk, Job, JobKind
+from muxjax.serving.spec import LLMSpec
+
+_PAGES_PER_UPDATE = 32
+
+
+class LLMRuntime:
+    """Builds the inputs of one LLM's jobs and runs them."""
+
+    def __init__(
+        self,
+        spec: LLMSpec,
+        model: LoadedModel,
+        pool: Pool,
+        pool_shape: jax.ShapeDtypeStruct,
+        *,
+        max_context: int,
+        max_prefill_tokens: int,
+        background: ThreadPoolExecutor,
+    ) -> None:
+        """`pool` holds the LLM's pages already; `background` compiles what is wanted later."""
+        self.spec = spec
+        self.model = model
+        self._pool = pool
+        self._pool_shape = pool_shape
+        config = model.config
+        self._max_pages = -(-max_context // pool.page_tokens(spec.name))
+        self._table = SamplingTable(spec.max_sequences, config.vocab_size)
+        self._state = SlotState.empty(spec.max_sequences, config.vocab_size)
+        self._page_blocks = jnp.asarray(pool.page_blocks(spec.name).copy())
+        graph, params = nnx.split(model.decoder)
+        leaves, structure = jax.tree.flatten(params)
+        self._leaves = tuple(leaves)
+        self._programs = Programs(
+            graph, structure, head_dim=pool.block_elements // pool.page_tokens(spec.name), sm_scale=config.sm_scale
+        )
+        # A bfloat16 matmul of one row is an order of magnitude slower than one of two on CPUs (XLA).
+        min_rows = 1 if spec.dtype == "float32" else 2
+        self.compiled = CompiledPrograms(
+            self._compile,
+            {
+                JobKind.DECODE: decode_buckets(spec.max_sequences, min_rows),
+                JobKind.PREFILL: prefill_buckets(max_prefill_tokens),
+            },
+            background,
+        )
+        self._update_page_blocks = jax.jit(update_page_blocks, donate_argnums=0)
+        self._load_counts = jax.jit(SlotState.load_counts, donate_argnums=0)
+
+    def reset(self) -> None:
+        """Forget all sequences, after the device lost its state."""
+        vocab_size = self.model.config.vocab_size
+        self._state = SlotState.empty(self.spec.max_sequences, vocab_size)
+        self._page_blocks = jnp.asarray(self._pool.page_blocks(self.spec.name).copy())
+
+    def dispatch(self, job: Job, pool: PoolArray, completions: Mapping[int, Completion]) -> tuple[PoolArray, Sampled]:
+        """Start a job; returns at once with the pool and the tokens that it will have computed."""
+        for chunk in job.chunks:
+            if chunk.start == 0:
+                self._bind_slot(_slot(chunk), completions[chunk.sequence.id])
+        self._send_new_pages()
+        rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
+        size, program = self.compiled.find(job.kind, rows)
+        inputs = self._inputs(job, size, completions)
+        options = self._table.on_device()
+        result: StepResult = program(self._leaves, pool, self._state, self._page_blocks, options, inputs)
+        self._state = result.state
+        return result.pool, result.sampled
+
+    def _bind_slot(self, slot: int, completion: Completion) -> None:
+        """Give a sequence that begins, or begins again, its slot's options and counts."""
+        sampling = completion.request.sampling
+        prompt_length = len(completion.request.prompt_token_ids)
+        self._table.set(slot, sampling, index=completion.index, prompt_length=prompt_length, end_ids=completion.end_ids)
+        if sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0:
+            size = 1 << (len(completion.token_ids) - 1).bit_length()
+            token_ids = np.full(size, self.model.config.vocab_size, np.int32)
+            token_ids[: len(completion.token_ids)] = completion.token_ids
+            is_output = np.arange(size) >= prompt_length
+            self._state = self._load_counts(self._state, np.int32(slot), token_ids, is_output)
+
+    def _send_new_pages(self) -> None:
+        """Bring the device's table of head blocks up to date with the pool's."""
+        new_pages = self._pool.take_new_pages(self.spec.name)
+        host = self._pool.page_blocks(self.spec.name)
+        for start in range(0, new_pages.size, _PAGES_PER_UPDATE):
+            pages = np.full(_PAGES_PER_UPDATE, host.shape[1], np.int32)
+            part = new_pages[start : start + _PAGES_PER_UPDATE]
+            pages[: part.size] = part
+            rows = np.zeros((host.shape[0], _PAGES_PER_UPDATE, host.shape[2]), np.int32)
+            rows[:, : part.size] = host[:, part]
+            self._page_blocks = self._update_page_blocks(self._page_blocks, pages, rows)
+
+    def _inputs(self, job: Job, size: int, completions: Mapping[int, Completion]) -> DecodeInputs | PrefillInputs:
+        if job.kind is JobKind.DECODE:
+            return DecodeInputs(*jax.device_put(self._sequence_rows(job.chunks, size)))
+        token_ids = np.zeros(size, np.int32)
+        query_start_loc = np.full(MAX_PREFILL_SEQUENCES + 1, job.num_tokens, np.int32)
+        row = 0
+        for index, chunk in enumerate(job.chunks):
+            query_start_loc[index] = row
+            tokens = completions[chunk.sequence.id].token_ids[chunk.start : chunk.start + chunk.length]
+            token_ids[row : row + chunk.length] = tokens
+            row += chunk.length
+        rows = self._sequence_rows(job.chunks, MAX_PREFILL_SEQUENCES)
+        return PrefillInputs(*jax.device_put((token_ids, query_start_loc, *rows)))
+
+    def _sequence_rows(
+        self, chunks: tuple[Chunk, ...], size: int
+    ) -> tuple[Int32[np.ndarray, "seqs"], Int32[np.ndarray, "seqs"], Int32[np.ndarray, "seqs max_pages"]]:
+        """Slot, length and pages of each sequence, padded to `size` rows."""
+        nobody = self.spec.max_sequences
+        slots = np.full(size, nobody, np.int32)
+        kv_lens = np.zeros(size, np.int32)
+        page_table = np.zeros((size, self._max_pages), np.int32)
+        for row, chunk in enumerate(chunks):
+            slots[row] = _slot(chunk) if chunk.samples else nobody
+            kv_lens[row] = chunk.start + chunk.length
+        ids = [chunk.sequence.id for chunk in chunks]
+        page_table[: len(chunks)] = self._pool.page_tables(self.spec.name, ids, self._max_pages)
+        return slots, kv_lens, page_table
+
+    def _compile(self, key: ProgramKey) -> Compiled:
+        function = self._programs.decode if key.kind is JobKind.DECODE else self._programs.prefill
+        nothing = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
+        arguments = (self._leaves, self._state, self._page_blocks, self._table.on_device(), nothing)
+        leaves, *rest = jax.tree.map(_shape_of, arguments)
+        return jax.jit(function, donate_argnums=(1, 2)).lower(leaves, self._pool_shape, *rest).compile()
+
+
+def _slot(chunk: Chunk) -> int:
+    if chunk.sequence.slot is None:
+        raise ValueError(f"sequence {chunk.sequence.id} is in a job without a slot")
+    return chunk.sequence.slot
+
+
+def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)

@@ -1,0 +1,68 @@
+"""Loads and compiles a unit's LLMs one after another; each can be served as soon as it is ready."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from muxjax.models.errors import ModelError
+from muxjax.models.load import load_model
+from muxjax.serving.endpoint import Endpoint
+from muxjax.serving.executor.jax_executor import JaxExecutor
+from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.plan import LLMPlan
+from muxjax.serving.progress import LLMState, Progress, Report
+
+_log = logging.getLogger(__name__)
+
+
+def load_llms(
+    plans: tuple[LLMPlan, ...],
+    executor: JaxExecutor,
+    on_ready: Callable[[LLMRuntime], None],
+    report: Report,
+    should_stop: Callable[[], bool],
+) -> None:
+    """Make each LLM ready in turn; one that fails is reported and the others go on.
+
+    Args:
+        plans: the LLMs, in the order in which to load them.
+        executor: where they are to run.
+        on_ready: called with each LLM that can run from now on, before it is reported as ready.
+        report: hears of every change.
+        should_stop: asked between pieces of work; true ends the loading.
+    """
+    for plan in plans:
+        if should_stop():
+            return
+        started = time.monotonic()
+        try:
+            _load(plan, executor, on_ready, report, should_stop, started)
+        except Exception as error:
+            if not isinstance(error, ModelError):
+                _log.exception("loading %s failed", plan.name)
+            seconds = time.monotonic() - started
+            report(Progress(plan.name, LLMState.FAILED, seconds=seconds, error=str(error) or repr(error)))
+
+
+def _load(
+    plan: LLMPlan,
+    executor: JaxExecutor,
+    on_ready: Callable[[LLMRuntime], None],
+    report: Report,
+    should_stop: Callable[[], bool],
+    started: float,
+) -> None:
+    report(Progress(plan.name, LLMState.LOADING))
+    model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype))
+    runtime = executor.load(plan.spec, model, plan.max_context)
+    keys = list(runtime.compiled.common_keys())
+    for done, key in enumerate(keys):
+        if should_stop():
+            return
+        report(Progress(plan.name, LLMState.COMPILING, done, len(keys), time.monotonic() - started))
+        runtime.compiled.compile(key)
+    on_ready(runtime)
+    endpoint = Endpoint(plan.name, model.config.vocab_size, plan.max_context, model.tokenizer)
+    report(Progress(plan.name, LLMState.READY, len(keys), len(keys), time.monotonic() - started, endpoint=endpoint))

@@ -1,0 +1,179 @@
+"""How a unit's pool is divided, before any weight is loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+
+from muxjax.models.config import DecoderConfig
+from muxjax.models.errors import ModelError
+from muxjax.models.load import load_config
+from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES
+from muxjax.serving.pool import Pool
+from muxjax.serving.scheduler.adbs import ADBS
+from muxjax.serving.scheduler.fcfs import FCFS
+from muxjax.serving.scheduler.policy import Policy
+from muxjax.serving.scheduler.round_robin import RoundRobin
+from muxjax.serving.scheduler.scheduler import Scheduler
+from muxjax.serving.scheduler.share import LLMShare
+from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
+
+
+class PlanError(Exception):
+    """The unit cannot be; the message lists everything that is wrong, a line each."""
+
+
+@dataclass(frozen=True, slots=True)
+class LLMPlan:
+    """One LLM's part of the unit.
+
+    Attributes:
+        spec: what was asked for.
+        config: the decoder's shape.
+        max_context: the most tokens of one sequence.
+        page_tokens: tokens of a page.
+        page_blocks: head blocks of a page.
+        quota: head blocks that it may hold at the start.
+    """
+
+    spec: LLMSpec
+    config: DecoderConfig
+    max_context: int
+    page_tokens: int
+    page_blocks: int
+    quota: int
+
+    @property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.spec.name
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of its weights."""
+        return self.config.num_parameters * jnp.dtype(self.spec.dtype).itemsize
+
+    @property
+    def quota_tokens(self) -> int:
+        """Tokens whose keys and values fit in its quota."""
+        return self.quota // self.page_blocks * self.page_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlan:
+    """A unit that fits together."""
+
+    llms: tuple[LLMPlan, ...]
+    pool: PoolSpec
+    scheduling: SchedulingSpec
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one head block, its keys and its values."""
+        return 2 * self.pool.block_elements * jnp.dtype(self.pool.dtype).itemsize
+
+    @property
+    def pool_bytes(self) -> int:
+        """Memory of the pool."""
+        return self.pool.num_blocks * self.block_bytes
+
+
+def plan_unit(spec: UnitSpec) -> UnitPlan:
+    """Read the LLMs' configurations and divide the pool among them.
+
+    Raises:
+        PlanError: configurations that cannot be read, or a pool that does not hold one sequence of each LLM.
+    """
+    configs, problems = _read_configs(spec)
+    if problems:
+        raise PlanError("\n".join(problems))
+    contexts = {llm.name: _max_context(llm, configs[llm.name]) for llm in spec.llms}
+    pool = Pool(spec.pool.num_blocks, spec.pool.block_elements)
+    if problems := _fill_pool(pool, spec.llms, configs, contexts):
+        raise PlanError("\n".join(problems))
+    shares = {llm.name: _share(llm, contexts[llm.name]) for llm in spec.llms}
+    quotas = _build_policy(spec.scheduling).initial_quotas(pool, shares)
+    llms = tuple(
+        LLMPlan(
+            llm,
+            configs[llm.name],
+            contexts[llm.name],
+            pool.page_tokens(llm.name),
+            pool.blocks_per_page(llm.name),
+            quotas[llm.name],
+        )
+        for llm in spec.llms
+    )
+    return UnitPlan(llms, spec.pool, spec.scheduling)
+
+
+def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
+    """The pool's books and the scheduler that keeps them, as planned."""
+    pool = Pool(plan.pool.num_blocks, plan.pool.block_elements)
+    for llm in plan.llms:
+        pool.add_llm(llm.name, llm.config.num_layers, llm.config.num_kv_heads, llm.config.head_dim)
+    scheduler = Scheduler(
+        pool,
+        {llm.name: _share(llm.spec, llm.max_context) for llm in plan.llms},
+        _build_policy(plan.scheduling),
+        max_prefill_tokens=plan.scheduling.max_prefill_tokens,
+        max_prefill_sequences=MAX_PREFILL_SEQUENCES,
+    )
+    return pool, scheduler
+
+
+def _read_configs(spec: UnitSpec) -> tuple[dict[str, DecoderConfig], list[str]]:
+    configs, problems = {}, []
+    for llm in spec.llms:
+        try:
+            configs[llm.name] = load_config(llm.source)
+        except ModelError as error:
+            problems.append(f"llms.{llm.name}.source: {error}")
+            continue
+        own = configs[llm.name].max_context
+        if llm.max_context is not None and llm.max_context > own:
+            problems.append(f"llms.{llm.name}.max_context: {llm.max_context} is more than the model's own {own}")
+    return configs, problems
+
+
+def _fill_pool(
+    pool: Pool, specs: tuple[LLMSpec, ...], configs: dict[str, DecoderConfig], contexts: dict[str, int]
+) -> list[str]:
+    """Add the LLMs to the pool; returns what does not fit."""
+    problems = []
+    for spec in specs:
+        config = configs[spec.name]
+        try:
+            pool.add_llm(spec.name, config.num_layers, config.num_kv_heads, config.head_dim)
+        except ValueError as error:
+            problems.append(f"llms.{spec.name}: {error}")
+            continue
+        pages = -(-contexts[spec.name] // pool.page_tokens(spec.name))
+        blocks = pages * pool.blocks_per_page(spec.name)
+        if blocks > pool.capacity:
+            problems.append(
+                f"llms.{spec.name}: one sequence of {contexts[spec.name]} tokens takes {blocks} head blocks, the pool "
+                f"has {pool.capacity}: enlarge the pool or lower max_context"
+            )
+    return problems
+
+
+def _max_context(spec: LLMSpec, config: DecoderConfig) -> int:
+    return config.max_context if spec.max_context is None else spec.max_context
+
+
+def _share(spec: LLMSpec, max_context: int) -> LLMShare:
+    return LLMShare(
+        rate=spec.rate, max_context=max_context, max_sequences=spec.max_sequences, max_waiting=spec.max_waiting
+    )
+
+
+def _build_policy(scheduling: SchedulingSpec) -> Policy:
+    policies: dict[str, Callable[[], Policy]] = {
+        "adbs": lambda: ADBS(scheduling.quota_period),
+        "fcfs": FCFS,
+        "round_robin": RoundRobin,
+    }
+    if scheduling.policy not in policies:
+        raise PlanError(f"scheduler.policy: {scheduling.policy!r} is unknown; use one of {', '.join(policies)}")
+    return policies[scheduling.policy]()

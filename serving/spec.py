@@ -1,0 +1,72 @@
+"""What a unit is made of, as the engine needs it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LLMSpec:
+    """One LLM to serve.
+
+    Attributes:
+        name: what clients call it.
+        source: a checkpoint directory, `demo:NAME` or `random:CONFIG.json`.
+        dtype: of the weights: float32, bfloat16 or float16.
+        rate: its popularity, requests/s; only ratios between LLMs matter.
+        max_context: the most tokens of one sequence; None takes the model's own.
+        max_sequences: how many sequences run at once, at most.
+        max_waiting: how many sequences wait, at most; more are refused.
+    """
+
+    name: str
+    source: str
+    dtype: str = "float32"
+    rate: float = 1.0
+    max_context: int | None = None
+    max_sequences: int = 32
+    max_waiting: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSpec:
+    """The unit's KV buffer.
+
+    Attributes:
+        num_blocks: head blocks of the pool, the null block included.
+        block_tokens: tokens of a head block at head size `lane`.
+        lane: elements of one token's key (or value) in a head block.
+        dtype: of the keys and values.
+    """
+
+    num_blocks: int
+    block_tokens: int = 32
+    lane: int = 128
+    dtype: str = "float32"
+
+    @property
+    def block_elements(self) -> int:
+        """Elements of a head block's keys (its values have as many)."""
+        return self.block_tokens * self.lane
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingSpec:
+    """How jobs are chosen.
+
+    Attributes:
+        policy: adbs, fcfs or round_robin.
+        max_prefill_tokens: the most tokens of one prefill chunk: the compute share, which bounds how long decodes wait.
+        quota_period: seconds between adaptations of the quotas.
+    """
+
+    policy: str = "adbs"
+    max_prefill_tokens: int = 512
+    quota_period: float = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSpec:
+    """A group of LLMs that share one device and one pool."""
+
+    llms: tuple[LLMSpec, ...]
+    pool: PoolSpec
+    scheduling: SchedulingSpec = field(default_factory=SchedulingSpec)
