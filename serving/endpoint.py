@@ -23,6 +23,17 @@ class TextEncoder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation whose next message the LLM writes; each message has a "role" and a "content"."""
+
+    messages: Sequence[Mapping[str, str]]
+
+
+Prompt = str | Chat | Sequence[int]
+"""What a client may send: text, a conversation, or token ids."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One served LLM.
 
@@ -38,31 +49,29 @@ class Endpoint:
     max_context: int
     tokenizer: TextEncoder | None
 
-    def encode_text(self, text: str) -> list[int]:
-        """A prompt's token ids. Raises InvalidRequest."""
-        tokenizer = self._tokenizer()
-        self._check_length(len(text))
-        if not text:
-            raise InvalidRequest("prompt", "is empty: send at least one character")
-        return tokenizer.encode(text)
-
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """A conversation's token ids; messages have a role and a content. Raises InvalidRequest."""
-        tokenizer = self._tokenizer()
-        if not messages:
-            raise InvalidRequest("prompt", "is a chat without messages: send at least one")
-        self._check_length(sum(len(text) for message in messages for text in message.values()))
-        return tokenizer.apply_chat_template(messages)
-
-    def _tokenizer(self) -> TextEncoder:
+    def encode(self, prompt: Prompt) -> Sequence[int]:
+        """The prompt's token ids; ids pass as they are. Raises InvalidRequest."""
+        if not isinstance(prompt, str | Chat):
+            return prompt
         if self.tokenizer is None:
             raise InvalidRequest("prompt", f"is text, and {self.name} has no tokenizer: send token ids")
-        return self.tokenizer
+        self._check_length(prompt)
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        return self.tokenizer.apply_chat_template(prompt.messages)
 
-    def _check_length(self, characters: int) -> None:
-        most = self.max_context * MAX_CHARACTERS_PER_TOKEN
-        if characters > most:
+    def _check_length(self, prompt: str | Chat) -> None:
+        length = characters(prompt)
+        if length == 0:
+            raise InvalidRequest("prompt", "is empty: send some text")
+        if length > self.max_context * MAX_CHARACTERS_PER_TOKEN:
             raise InvalidRequest(
-                "prompt",
-                f"has {characters} characters, too many for {self.name}'s {self.max_context} tokens: shorten it",
+                "prompt", f"has {length} characters; {self.name}'s context holds {self.max_context} tokens: shorten it"
             )
+
+
+def characters(prompt: str | Chat) -> int:
+    """Characters of the text, or of all messages' contents."""
+    if isinstance(prompt, str):
+        return len(prompt)
+    return sum(len(message["content"]) for message in prompt.messages)

@@ -35,6 +35,6 @@ class ModelNotReady(RequestError):
 
 
 def nearest(word: str, known: Collection[str]) -> str:
-    """A hint such as ", did you mean 'top_p'?", empty when nothing known resembles the word."""
+    """A hint such as " (did you mean 'top_p'?)", empty when nothing known resembles the word."""
     matches = difflib.get_close_matches(word[:128], list(known), n=1)
-    return f", did you mean {matches[0]!r}?" if matches else ""
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

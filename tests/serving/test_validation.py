@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from muxjax.serving import validation
-from muxjax.serving.endpoint import Endpoint
+from muxjax.serving.endpoint import Chat, Endpoint
 from muxjax.serving.errors import InvalidRequest
 from muxjax.serving.request import SamplingParams
 from muxjax.serving.validation import validate
@@ -65,7 +65,7 @@ def test_every_field_is_taken_over() -> None:
         "ignore_eos": True,
     }
     assert raw.keys() == SamplingParams.__dataclass_fields__.keys()
-    assert sampling(**raw) == SamplingParams(**raw)  # type: ignore[arg-type]
+    assert sampling(**raw) == SamplingParams(**raw)
 
 
 def test_max_tokens_is_at_most_what_the_context_has_left() -> None:
@@ -118,7 +118,7 @@ def test_min_tokens_above_max_tokens_is_refused() -> None:
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_known_one() -> None:
-    with pytest.raises(InvalidRequest, match="temperatur: is not a sampling parameter, did you mean 'temperature'"):
+    with pytest.raises(InvalidRequest, match=r"temperatur: is not .* \(did you mean 'temperature'\?\)"):
         sampling(temperatur=1.0)
 
 
@@ -134,22 +134,21 @@ def test_the_longest_prompt_leaves_room_for_one_token() -> None:
 
 
 def test_text_is_encoded_and_refused_when_empty_or_far_too_long() -> None:
-    assert TEXT.encode_text("ab") == [97, 98]
-    assert TEXT.encode_chat([{"role": "user", "content": "a"}]) == [ord(c) for c in "user: a\n"]
-    for text in ("", "x" * (32 * 128 + 1)):
+    assert TEXT.encode("ab") == [97, 98]
+    assert TEXT.encode(Chat([{"role": "user", "content": "a"}])) == [ord(c) for c in "user: a\n"]
+    assert TEXT.encode([1, 2]) == [1, 2]
+    long = "x" * (32 * 128 + 1)
+    for prompt in ("", long, Chat([]), Chat([{"role": "user", "content": long}])):
         with pytest.raises(InvalidRequest, match=r"^prompt: "):
-            TEXT.encode_text(text)
-    for messages in ([], [{"role": "user", "content": "x" * 5000}]):
-        with pytest.raises(InvalidRequest, match=r"^prompt: "):
-            TEXT.encode_chat(messages)
+            TEXT.encode(prompt)
 
 
 def test_an_llm_without_a_tokenizer_takes_token_ids_only() -> None:
     assert validate(IDS, [1], {}).llm == "ids"
     with pytest.raises(InvalidRequest, match="prompt: is text, and ids has no tokenizer: send token ids"):
-        IDS.encode_text("a")
+        IDS.encode("a")
     with pytest.raises(InvalidRequest, match="prompt: is text, and ids has no tokenizer: send token ids"):
-        IDS.encode_chat([{"role": "user", "content": "a"}])
+        IDS.encode(Chat([{"role": "user", "content": "a"}]))
     with pytest.raises(InvalidRequest, match="stop: needs text"):
         validate(IDS, [1], {"stop": "a"})
 

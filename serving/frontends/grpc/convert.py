@@ -1,0 +1,104 @@
+"""Between the protocol's messages and the words of `muxjax.serving`."""
+
+from collections.abc import Mapping, Sequence
+
+from muxjax.serving.endpoint import Chat, Prompt
+from muxjax.serving.errors import InvalidRequest
+from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.progress import LLMState, Progress
+from muxjax.serving.request import FinishReason, Output, TokenLogprobs
+from muxjax.serving.unit import LLMStatus, UnitStatus
+
+_FINISH_REASONS = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.ABORT: pb.FINISH_REASON_ABORT,
+}
+_STATES = {
+    LLMState.LOADING: pb.MODEL_STATE_LOADING,
+    LLMState.COMPILING: pb.MODEL_STATE_COMPILING,
+    LLMState.READY: pb.MODEL_STATE_READY,
+    LLMState.FAILED: pb.MODEL_STATE_FAILED,
+}
+
+
+def prompt(request: pb.GenerateRequest) -> Prompt:
+    """The prompt, in whichever form it was sent. Raises InvalidRequest."""
+    match request.WhichOneof("prompt"):
+        case "text":
+            return request.text
+        case "token_ids":
+            return request.token_ids.ids
+        case "chat":
+            return Chat([{"role": message.role, "content": message.content} for message in request.chat.messages])
+        case _:
+            raise InvalidRequest("prompt", "is missing: send text, token_ids or chat")
+
+
+def sampling(params: pb.SamplingParams) -> Mapping[str, object]:
+    """The fields that the client set; lists and maps count as set when they hold something."""
+    fields = {descriptor.name: value for descriptor, value in params.ListFields()}
+    return {name: _plain(value) for name, value in fields.items()}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value if isinstance(value, str | int | float) else list(value)  # type: ignore[call-overload]
+
+
+def response(output: Output) -> pb.GenerateResponse:
+    """The message for what one completion gained."""
+    return pb.GenerateResponse(
+        index=output.index,
+        text=output.text,
+        token_ids=output.token_ids,
+        logprobs=[_logprobs(entry) for entry in output.logprobs],
+        finish_reason=_FINISH_REASONS[output.finish_reason] if output.finish_reason else None,
+    )
+
+
+def _logprobs(entry: TokenLogprobs) -> pb.TokenLogprobs:
+    top = zip(entry.top_ids, entry.top_logprobs, strict=True)
+    return pb.TokenLogprobs(
+        logprob=entry.chosen, top=[pb.TopToken(token_id=token, logprob=logprob) for token, logprob in top]
+    )
+
+
+def model(progress: Progress) -> pb.Model:
+    """One entry of the list of models."""
+    message = pb.Model(name=progress.llm, state=_STATES[progress.state], error=progress.error or "")
+    if progress.endpoint is not None:
+        message.max_context = progress.endpoint.max_context
+        message.vocab_size = progress.endpoint.vocab_size
+        message.has_tokenizer = progress.endpoint.tokenizer is not None
+    return message
+
+
+def status(unit: UnitStatus, models: Sequence[Progress], uptime: float) -> pb.GetStatusResponse:
+    """The unit's figures; a model that the unit does not know yet shows its state alone."""
+    figures = {llm.name: llm for llm in unit.llms}
+    return pb.GetStatusResponse(
+        models=[_model_status(progress, figures.get(progress.llm)) for progress in models],
+        blocks_total=unit.blocks_total,
+        blocks_free=unit.blocks_free,
+        steps=unit.steps,
+        fairness_gap=unit.fairness_gap,
+        uptime_seconds=uptime,
+    )
+
+
+def _model_status(progress: Progress, llm: LLMStatus | None) -> pb.ModelStatus:
+    message = pb.ModelStatus(name=progress.llm, state=_STATES[progress.state], error=progress.error or "")
+    if llm is not None:
+        for name in (
+            "waiting",
+            "running",
+            "blocks_used",
+            "blocks_quota",
+            "preemptions",
+            "prompt_tokens",
+            "generated_tokens",
+        ):
+            setattr(message, name, getattr(llm, name))
+    return message

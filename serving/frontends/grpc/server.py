@@ -1,0 +1,100 @@
+"""The gRPC server: the native service, health and reflection on one port."""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.grpc.health import Health
+from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
+from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
+from muxjax.serving.frontends.service import Service
+from muxjax.serving.progress import LLMState, Progress
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
+
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+_RPCS_PER_REQUEST = 4  # an ended call counts for gRPC until its client has read its status
+_SPARE_RPCS = 64  # for health, status and lists while every place for Generate is taken
+_LAST_WORDS_SECONDS = 1.0  # for the statuses of ended calls to reach their clients
+
+
+class ListenError(Exception):
+    """The address cannot be listened on."""
+
+
+class GrpcServer:
+    """Health answers for "" and the service, serving once any LLM is, and for each LLM by its name.
+
+    Construct it in the event loop. It holds its port from construction on, so that a taken one is known before anything
+    is loaded. Raises ListenError.
+
+    Attributes:
+        address: host:port, with the port that was found when 0 was asked for.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 50051,
+        max_message_bytes: int = 4 << 20,
+        max_requests: int = 256,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._health = Health()
+        self._server = grpc.aio.server(
+            options=_options(max_message_bytes),
+            maximum_concurrent_rpcs=_RPCS_PER_REQUEST * max_requests + _SPARE_RPCS,
+        )
+        inference = Inference(service, stall_seconds)
+        add_InferenceServicer_to_server(inference, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
+        for name in ("", SERVICE, *(progress.llm for progress in service.models())):
+            self._health.set(name, False)
+        self.address = _listen(self._server, host, port)
+
+    async def start(self) -> None:
+        """Answer calls."""
+        await self._server.start()
+
+    def update(self, progress: Progress) -> None:
+        """Take the news of one LLM."""
+        is_ready = progress.state is LLMState.READY
+        self._health.set(progress.llm, is_ready)
+        if is_ready:
+            self._health.set("", True)
+            self._health.set(SERVICE, True)
+
+    def stop_accepting(self) -> None:
+        """Tell health's watchers that the server is going away; calls are answered until `stop`."""
+        self._health.close()
+
+    async def stop(self) -> None:
+        """Close the port, end what still runs, and return."""
+        self._health.close()
+        await self._server.stop(_LAST_WORDS_SECONDS)
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared with another server
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.keepalive_time_ms", 30_000),  # finds clients that vanished without closing
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping as often, and are never
+        ("grpc.http2.max_ping_strikes", 0),  # thrown out for pinging more
+    ]
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    try:
+        return f"{shown}:{server.add_insecure_port(f'{shown}:{port}')}"
+    except RuntimeError:
+        raise ListenError(
+            f"cannot listen on {shown}:{port}: another program has the port, or this machine has no such address; "
+            "choose others with --port and --host (server.port and server.host in the configuration)"
+        ) from None

@@ -1,0 +1,89 @@
+"""The calls of muxjax.v1.Inference."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import NoReturn, override
+
+import grpc
+
+from muxjax.serving.frontends.grpc import convert
+from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.grpc.errors import status_of
+from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceServicer
+from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.stream import ClientTooSlow, Stream
+
+STALL_SECONDS = 60.0
+"""How long one message may wait for a client that does not read before its request is aborted."""
+
+type Context[Request, Response] = grpc.aio.ServicerContext[Request, Response]
+
+
+class Inference(InferenceServicer):
+    """Answers from a `Service`."""
+
+    def __init__(self, service: Service, stall_seconds: float = STALL_SECONDS) -> None:
+        self._service = service
+        self._stall_seconds = stall_seconds
+        self._started = time.monotonic()
+
+    @override
+    async def Generate(
+        self, request: pb.GenerateRequest, context: Context[pb.GenerateRequest, pb.GenerateResponse]
+    ) -> None:
+        """Write the request's outputs as they come; whatever ends the call early aborts the request."""
+        try:
+            async with self._service.generate(
+                request.model,
+                convert.prompt(request),
+                convert.sampling(request.sampling),
+                timeout=context.time_remaining(),
+            ) as stream:
+                async for message in _messages(stream):
+                    await self._write(message, context)
+        except Exception as error:
+            await _abort(context, error)
+
+    @override
+    async def ListModels(
+        self, request: pb.ListModelsRequest, context: Context[pb.ListModelsRequest, pb.ListModelsResponse]
+    ) -> pb.ListModelsResponse:
+        """The models, ready or not."""
+        return pb.ListModelsResponse(models=[convert.model(progress) for progress in self._service.models()])
+
+    @override
+    async def GetStatus(
+        self, request: pb.GetStatusRequest, context: Context[pb.GetStatusRequest, pb.GetStatusResponse]
+    ) -> pb.GetStatusResponse:
+        """The unit's figures."""
+        uptime = time.monotonic() - self._started
+        try:
+            return convert.status(self._service.status(), self._service.models(), uptime)
+        except Exception as error:
+            await _abort(context, error)
+
+    async def _write(
+        self, message: pb.GenerateResponse, context: Context[pb.GenerateRequest, pb.GenerateResponse]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await context.write(message)
+        except TimeoutError:
+            raise ClientTooSlow(f"nothing was read for {self._stall_seconds:g} s") from None
+
+
+async def _messages(stream: Stream) -> AsyncIterator[pb.GenerateResponse]:
+    """One message per completion that has news; the last of all carries the usage."""
+    async for outputs in stream:
+        messages = [convert.response(output) for output in outputs]
+        if stream.is_read:
+            messages[-1].usage.prompt_tokens = len(stream.request.prompt_token_ids)
+            messages[-1].usage.completion_tokens = stream.completion_tokens
+        for message in messages:
+            yield message
+
+
+async def _abort[Request, Response](context: Context[Request, Response], error: Exception) -> NoReturn:
+    status = status_of(error)
+    await context.abort(status.code, status.message, status.metadata)

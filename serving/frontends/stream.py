@@ -1,0 +1,127 @@
+"""One request's outputs on their way from the unit to its client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from muxjax.serving.errors import RequestError
+from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
+
+MAX_UNREAD = 65_536
+"""Tokens, each counted again for every top logprob, that may wait for a client before its request is aborted."""
+
+
+class ClientTooSlow(RequestError):
+    """The client leaves more unread than the server is willing to hold for it."""
+
+
+class DeadlineExceeded(RequestError):
+    """The request's time ran out before it was finished."""
+
+
+class RequestFailed(RequestError):
+    """The unit could not go on with the request; the message is for the log, not for the client."""
+
+
+@dataclass(slots=True)
+class _Delta:
+    """What one completion gained since it was last read."""
+
+    token_ids: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+class Stream:
+    """The outputs of one request, merged while they wait: a client that lags gets several tokens in one message.
+
+    Iterating gives what is new, at most one Output per completion, until all completions are finished. It belongs to
+    the event loop: `push` and iteration run there.
+
+    Attributes:
+        request: the request.
+        completion_tokens: tokens of all completions so far.
+    """
+
+    def __init__(self, request: Request, max_unread: int = MAX_UNREAD) -> None:
+        self.request = request
+        self.completion_tokens = 0
+        self._unfinished = request.sampling.n
+        self._max_unread = max_unread
+        self._unread = 0
+        self._deltas: dict[int, _Delta] = {}
+        self._error: RequestError | None = None
+        self._news = asyncio.Event()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the unit is done with the request: nothing more will be pushed."""
+        return self._unfinished == 0
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the client has all of it."""
+        return self.is_finished and not self._deltas
+
+    def push(self, output: Output) -> None:
+        """Add what the unit delivered. Raises ClientTooSlow, once: the caller aborts the request."""
+        if self._error is not None:
+            return
+        delta = self._deltas.setdefault(output.index, _Delta())
+        delta.token_ids.extend(output.token_ids)
+        delta.texts.append(output.text)
+        delta.logprobs.extend(output.logprobs)
+        self.completion_tokens += len(output.token_ids)
+        self._unread += len(output.token_ids) + sum(len(entry.top_ids) for entry in output.logprobs)
+        if output.finish_reason is not None:
+            self._finish(output, delta)
+        self._news.set()
+        if self._unread > self._max_unread:
+            self._deltas.clear()
+            error = ClientTooSlow(f"more than {self._max_unread} tokens wait to be read: read faster")
+            self.fail(error)
+            raise error
+
+    def fail(self, error: RequestError) -> None:
+        """End the stream with an error, after what is already there."""
+        self._error = self._error or error
+        self._news.set()
+
+    def _finish(self, output: Output, delta: _Delta) -> None:
+        self._unfinished -= 1
+        if output.finish_reason is FinishReason.ERROR:
+            self.fail(RequestFailed(output.error or "the unit gave no reason"))
+        elif output.finish_reason is FinishReason.DEADLINE:
+            self.fail(DeadlineExceeded("the request's time ran out"))
+        else:
+            delta.finish_reason = output.finish_reason
+
+    async def __aiter__(self) -> AsyncIterator[list[Output]]:
+        """What is new, as it comes; what came before an error is given before it is raised.
+
+        Raises:
+            ClientTooSlow, DeadlineExceeded, RequestFailed.
+        """
+        while not self.is_read or self._error is not None:
+            await self._news.wait()
+            if outputs := self._take():
+                yield outputs
+            if self._error is not None:
+                raise self._error
+
+    def _take(self) -> list[Output]:
+        """The merged outputs that wait."""
+        deltas, self._deltas, self._unread = self._deltas, {}, 0
+        self._news.clear()
+        return [
+            Output(
+                request_id=self.request.id,
+                index=index,
+                token_ids=tuple(delta.token_ids),
+                text="".join(delta.texts),
+                logprobs=tuple(delta.logprobs),
+                finish_reason=delta.finish_reason,
+            )
+            for index, delta in deltas.items()
+        ]

@@ -1,0 +1,183 @@
+"""A unit whose LLMs repeat their prompt, for what frontends do with stalls and failures, and a server for it."""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import grpc
+
+from muxjax.serving.endpoint import Endpoint
+from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
+from muxjax.serving.frontends.grpc.server import GrpcServer
+from muxjax.serving.frontends.service import Service
+from muxjax.serving.progress import LLMState, Progress
+from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
+from muxjax.serving.unit import Deliver, LLMStatus, UnitStatus
+
+VOCAB_SIZE = 0x110000
+MODELS = ("echo", "ids", "late", "broken")
+
+
+class CodePoints:
+    """Tokenises by code point."""
+
+    def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
+        return [ord(character) for character in text]
+
+    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        return self.encode("".join(f"<{message['role']}>{message['content']}" for message in messages))
+
+
+ECHO = Endpoint("echo", VOCAB_SIZE, max_context=100_000, tokenizer=CodePoints())
+IDS = Endpoint("ids", VOCAB_SIZE, max_context=64, tokenizer=None)
+
+
+@dataclass
+class EchoUnit:
+    """Gives each completion one token of its prompt a step, over and over; thread and steps are real.
+
+    Attributes:
+        step_seconds: between steps.
+        refuse_with: raised by `submit`.
+        fail_at: the completion's token at which a request ends with ERROR; None never.
+        live: requests that run, with their receivers.
+        aborted: ids of requests that were aborted while they ran.
+        deliveries: how often `deliver` was called, and with how many outputs.
+    """
+
+    step_seconds: float = 0.0005
+    refuse_with: Exception | None = None
+    fail_at: int | None = None
+    live: dict[str, tuple[Request, Deliver, int]] = field(default_factory=dict)
+    aborted: list[str] = field(default_factory=list)
+    deliveries: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def submit(self, request: Request, deliver: Deliver) -> None:
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        with self.lock:
+            self.live[request.id] = (request, deliver, 0)
+
+    def abort(self, request_id: str) -> None:
+        with self.lock:
+            if self.live.pop(request_id, None) is not None:
+                self.aborted.append(request_id)
+
+    def status(self) -> UnitStatus:
+        with self.lock:
+            running = len(self.live)
+        llm = LLMStatus("echo", "ready", 0, running, 10 * running, 500, 3, 1000, 2000)
+        return UnitStatus((llm,), blocks_total=1000, blocks_free=1000 - 10 * running, steps=42, fairness_gap=0.25)
+
+    def run(self) -> None:
+        """The steps; returns after `stopped` is set."""
+        while not self.stopped.wait(self.step_seconds):
+            with self.lock:
+                receivers: dict[Deliver, list[Output]] = {}
+                for id_, (request, deliver, done) in list(self.live.items()):
+                    outputs = self._step(request, done)
+                    receivers.setdefault(deliver, []).extend(outputs)
+                    self.live[id_] = (request, deliver, done + 1)
+                    if outputs[0].finish_reason is not None:
+                        del self.live[id_]
+            for deliver, outputs in receivers.items():
+                self.deliveries.append(len(outputs))
+                deliver(outputs)
+
+    def _step(self, request: Request, done: int) -> list[Output]:
+        sampling = request.sampling
+        assert sampling.max_tokens is not None
+        token = request.prompt_token_ids[done % len(request.prompt_token_ids)]
+        logprobs: tuple[TokenLogprobs, ...] = ()
+        if sampling.logprobs is not None:
+            top = tuple(range(sampling.logprobs))
+            logprobs = (TokenLogprobs(-0.5, top, tuple(-1.0 - rank for rank in top)),)
+        reason = FinishReason.LENGTH if done + 1 == sampling.max_tokens else None
+        error = None
+        if done == self.fail_at:
+            reason, error = FinishReason.ERROR, "secret address 0xdeadbeef"
+        elif request.deadline is not None and time.monotonic() > request.deadline:
+            reason = FinishReason.DEADLINE
+        return [Output(request.id, index, (token,), chr(token), logprobs, reason, error) for index in range(sampling.n)]
+
+
+@dataclass
+class Echo:
+    """A server on a port of its own, in a thread of its own."""
+
+    unit: EchoUnit
+    service: Service
+    server: GrpcServer
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def address(self) -> str:
+        return self.server.address
+
+    def stub(self, *options: tuple[str, int]) -> "contextlib.AbstractContextManager[InferenceStub]":
+        """A client, which the block closes."""
+        return _stub(self.address, options)
+
+    def run(self, coroutine: Coroutine[object, object, None]) -> Future[None]:
+        """Start something in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def update(self, progress: Progress) -> None:
+        """Give the frontends the news of one LLM, as the engine's thread does."""
+
+        async def apply() -> None:
+            self.service.update(progress)
+            self.server.update(progress)
+
+        self.run(apply()).result()
+
+
+@contextlib.contextmanager
+def _stub(address: str, options: Sequence[tuple[str, int]]) -> Iterator[InferenceStub]:
+    with grpc.insecure_channel(address, options=options) as channel:
+        yield InferenceStub(channel)
+
+
+@contextlib.contextmanager
+def serve(unit: EchoUnit, **options: float | None) -> Iterator[Echo]:
+    """Serve "echo" (text) and "ids" (token ids only), with "late" still loading and "broken" failed."""
+    service_options = {name: options.pop(name) for name in ("request_timeout", "max_requests") if name in options}
+    started: list[Echo] = []
+    ready = threading.Event()
+    stop: list[asyncio.Event] = []
+
+    async def run() -> None:
+        service = Service(unit, MODELS, **service_options)
+        server = GrpcServer(service, port=0, **options)
+        for progress in (
+            Progress("echo", LLMState.READY, endpoint=ECHO),
+            Progress("ids", LLMState.READY, endpoint=IDS),
+            Progress("broken", LLMState.FAILED, error="weights/ is truncated"),
+        ):
+            service.update(progress)
+            server.update(progress)
+        await server.start()
+        stop.append(asyncio.Event())
+        started.append(Echo(unit, service, server, asyncio.get_running_loop()))
+        ready.set()
+        await stop[0].wait()
+        service.close()
+        await server.stop()
+
+    threads = [threading.Thread(target=asyncio.run, args=(run(),)), threading.Thread(target=unit.run)]
+    for thread in threads:
+        thread.start()
+    assert ready.wait(10)
+    try:
+        yield started[0]
+    finally:
+        started[0].loop.call_soon_threadsafe(stop[0].set)
+        threads[0].join()
+        unit.stopped.set()
+        threads[1].join()
