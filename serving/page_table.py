@@ -48,9 +48,12 @@ class PageTables:
         self.rows[row, start:end] = pages
         self.lengths[row] = end
 
-    def append_each(self, sequence_ids: Sequence[int], pages: Int32[np.ndarray, " sequences"]) -> None:
-        """Add pages[i] to the end of the table of sequence_ids[i]; all hold pages already and differ."""
-        rows = np.fromiter((self._row_of[sequence_id] for sequence_id in sequence_ids), np.int32, len(sequence_ids))
+    def rows_of(self, sequence_ids: Sequence[int]) -> Int32[np.ndarray, " sequences"]:
+        """Where in `rows` these sequences are; KeyError if one holds no pages."""
+        return np.fromiter((self._row_of[sequence_id] for sequence_id in sequence_ids), np.int32, len(sequence_ids))
+
+    def append_each(self, rows: Int32[np.ndarray, " sequences"], pages: Int32[np.ndarray, " sequences"]) -> None:
+        """Add pages[i] to the end of the table in rows[i]; the rows differ."""
         lengths = self.lengths[rows]
         self._ensure_width(int(lengths.max(initial=0)) + 1)
         self.rows[rows, lengths] = pages
@@ -70,7 +73,7 @@ class PageTables:
 
         Raises KeyError for a sequence without pages and ValueError if a table is longer than `width`.
         """
-        rows = np.fromiter((self._row_of[sequence_id] for sequence_id in sequence_ids), np.int32, len(sequence_ids))
+        rows = self.rows_of(sequence_ids)
         longest = int(self.lengths[rows].max(initial=0))
         width = longest if width is None else width
         if longest > width:

@@ -139,9 +139,13 @@ class Pool:
         pages.tables.extend(sequence_id, pages.bind(self._take(pages, num_pages)))
 
     def append_page(self, llm: str, sequence_ids: Sequence[int]) -> None:
-        """Give each of these distinct sequences, which hold pages already, one page more, or none OutOfBlocksError."""
+        """Give each of these distinct sequences, which hold pages already, one page more.
+
+        None gets one if OutOfBlocksError is raised.
+        """
         pages = self._llms[llm]
-        pages.tables.append_each(sequence_ids, pages.bind(self._take(pages, len(sequence_ids))))
+        rows = pages.tables.rows_of(sequence_ids)
+        pages.tables.append_each(rows, pages.bind(self._take(pages, len(sequence_ids))))
 
     def fork(self, llm: str, parent_id: int, child_id: int, num_pages: int) -> None:
         """Begin a child sequence with the parent's first `num_pages` pages, which both hold and neither may write.
