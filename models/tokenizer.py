@@ -1,0 +1,195 @@
+"""Text to tokens and back, by a model's own tokenizer.json."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from muxjax.models.chat import ChatTemplate, ChatTemplateError, fence_special_tokens, special_token_pattern
+from muxjax.models.errors import ModelError
+from muxjax.models.token_bytes import TokenBytes
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+TEMPLATE_FILE = "chat_template.jinja"
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+
+class TokenizerError(ModelError):
+    """A tokenizer's files are damaged, or do not fit together."""
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer that keeps text and control tokens apart.
+
+    Text of a user never becomes a special token, whatever it spells: only `add_bos` and the chat template make those.
+    Made by `Tokenizer.load`.
+    """
+
+    def __init__(self, directory: Path, config: Mapping[str, Any], template: str | None) -> None:
+        self._directory = directory
+        self._with_specials = _read_tokenizer(directory / TOKENIZER_FILE)
+        self._plain = _read_tokenizer(directory / TOKENIZER_FILE)
+        self._plain.encode_special_tokens = True  # which, against its name, encodes them as ordinary text
+        names = {role: name for role in ROLES if (name := _token_name(config.get(role))) is not None}
+        _mark_special(self._with_specials, names)
+        _mark_special(self._plain, names)
+        added = self._plain.get_added_tokens_decoder()
+        self._special = {token.content: token_id for token_id, token in added.items() if token.special}
+        self._names = {token_id: name for name, token_id in self._special.items()}
+        roles = {name for role, name in names.items() if role != "unk_token"}
+        self._control_ids = frozenset(
+            token_id for name, token_id in self._special.items() if name in roles or name != names.get("unk_token")
+        )
+        self._pattern = special_token_pattern(self._special)
+        self._prefix = self._find_prefix(config, names.get("bos_token"))
+        self.bos_token_id: int | None = self._special.get(names.get("bos_token", ""))
+        self.vocab_size: int = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self._template = None if template is None else ChatTemplate(template, names)
+        self.token_bytes = TokenBytes(self._plain)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> "Tokenizer | None":
+        """The tokenizer of a model's directory; None if it has none.
+
+        Raises:
+            TokenizerError: tokenizer.json or tokenizer_config.json is damaged.
+            ChatTemplateError: the chat template does not compile.
+        """
+        directory = Path(directory)
+        if not (directory / TOKENIZER_FILE).is_file():
+            return None
+        config = _read_config(directory / CONFIG_FILE)
+        try:
+            return cls(directory, config, _read_template(directory, config))
+        except ChatTemplateError as error:
+            raise ChatTemplateError(f"{directory}: {error}") from error
+
+    def save(self, directory: Path) -> None:
+        """Copy the tokenizer's files to another model's directory."""
+        for name in (TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE):
+            if (self._directory / name).is_file() and directory.resolve() != self._directory.resolve():
+                shutil.copyfile(self._directory / name, directory / name)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `apply_chat_template` can be used."""
+        return self._template is not None
+
+    def has_text(self, token_id: int) -> bool:
+        """Whether the token stands for text: known, and not special."""
+        return 0 <= token_id < self.vocab_size and token_id not in self._names
+
+    def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
+        """The tokens of a user's text, after the begin token if the model wants one and `add_bos` asks for it."""
+        return [*(self._prefix if add_bos else ()), *self._encode_plain(text)]
+
+    def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of tokens; U+FFFD where they are not UTF-8. Unknown ids have none."""
+        parts: list[bytes] = []
+        previous: int | None = None
+        for token_id in token_ids:
+            if self.has_text(token_id):
+                parts.append(self.token_bytes(token_id, previous))
+                previous = token_id
+            elif not skip_special_tokens and token_id in self._names:
+                parts.append(self._names[token_id].encode())
+        return b"".join(parts).decode("utf-8", "replace")
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+    ) -> list[int]:
+        """The tokens of a conversation, as the model's template writes it.
+
+        Only the template makes special tokens: those that a message spells stay text.
+
+        Raises:
+            ChatTemplateError: the model has no template, or it refuses these messages.
+        """
+        if self._template is None:
+            raise ChatTemplateError("this model has no chat template: use plain completions")
+        fenced, fence = fence_special_tokens(messages, self._pattern)
+        text = self._template.render(fenced, add_generation_prompt=add_generation_prompt)
+        if not fence:
+            return self._with_specials.encode(text, add_special_tokens=False).ids
+        token_ids: list[int] = []
+        for piece in re.split(f"((?:{self._pattern.pattern})(?!{fence}))", text):
+            special = self._special.get(piece)
+            token_ids += self._encode_plain(piece.replace(fence, "")) if special is None else [special]
+        return token_ids
+
+    def _encode_plain(self, text: str) -> list[int]:
+        token_ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        if self._control_ids.isdisjoint(token_ids):
+            return token_ids
+        # The vocabulary itself spells a special token: cut the text inside each one, so that no token can.
+        cuts = [match.start() + 1 for match in self._pattern.finditer(text)]
+        parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+        encoded = [self._plain.encode(part, add_special_tokens=False).ids for part in parts]
+        return [token_id for ids in encoded for token_id in ids if token_id not in self._control_ids]
+
+    def _find_prefix(self, config: Mapping[str, Any], bos_token: str | None) -> tuple[int, ...]:
+        """What comes before a text: as tokenizer_config.json says, else as tokenizer.json's post-processor does it."""
+        bos = self._special.get(bos_token or "")
+        wanted = config.get("add_bos_token")
+        if wanted is None:
+            wanted = bos in self._with_specials.encode("", add_special_tokens=True).ids
+        return (bos,) if wanted and bos is not None else ()
+
+
+def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise TokenizerError(f"{path}: the tokenizer cannot be read ({error}); copy it again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"{path}: not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise TokenizerError(f"{path}: must be a JSON object, not {type(config).__name__}")
+    return config
+
+
+def _read_template(directory: Path, config: Mapping[str, Any]) -> str | None:
+    """chat_template.jinja, else tokenizer_config.json's chat_template: one, or the one named "default" of several."""
+    path = directory / TEMPLATE_FILE
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ChatTemplateError(f"{TEMPLATE_FILE} cannot be read: {error}") from error
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default")
+    if template is not None and not isinstance(template, str):
+        raise TokenizerError(
+            f"{directory / CONFIG_FILE}: chat_template must be a string, not {type(template).__name__}"
+        )
+    return template
+
+
+def _token_name(value: Any) -> str | None:
+    """A special token's text; tokenizer_config.json has it plain or as {"content": ...}."""
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) else None
+
+
+def _mark_special(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str]) -> None:
+    """Make the tokens that tokenizer_config.json gives a role special, where tokenizer.json forgot to."""
+    known = [name for name in names.values() if tokenizer.token_to_id(name) is not None]
+    already = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    tokenizer.add_special_tokens([name for name in known if name not in already])
