@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from muxjax.models.errors import ModelError
 from muxjax.serving.errors import InvalidRequest
 
 MAX_CHARACTERS_PER_TOKEN = 128
@@ -58,7 +59,10 @@ class Endpoint:
         self._check_length(prompt)
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
-        return self.tokenizer.apply_chat_template(prompt.messages)
+        try:
+            return self.tokenizer.apply_chat_template(prompt.messages)
+        except ModelError as error:
+            raise InvalidRequest("prompt", f"is not what {self.name} takes: {error}") from error
 
     def _check_length(self, prompt: str | Chat) -> None:
         length = characters(prompt)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from muxjax.models.chat import ChatTemplateError
 from muxjax.serving import validation
 from muxjax.serving.endpoint import Chat, Endpoint
 from muxjax.serving.errors import InvalidRequest
@@ -22,6 +23,8 @@ class Characters:
         return [ord(character) for character in text]
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        if messages[0]["role"] == "alien":
+            raise ChatTemplateError("no aliens")
         return self.encode("".join(f"{message['role']}: {message['content']}\n" for message in messages))
 
 
@@ -141,6 +144,11 @@ def test_text_is_encoded_and_refused_when_empty_or_far_too_long() -> None:
     for prompt in ("", long, Chat([]), Chat([{"role": "user", "content": long}])):
         with pytest.raises(InvalidRequest, match=r"^prompt: "):
             TEXT.encode(prompt)
+
+
+def test_what_the_chat_template_refuses_is_a_bad_prompt() -> None:
+    with pytest.raises(InvalidRequest, match="prompt: is not what text takes: no aliens"):
+        TEXT.encode(Chat([{"role": "alien", "content": "a"}]))
 
 
 def test_an_llm_without_a_tokenizer_takes_token_ids_only() -> None:

@@ -1,0 +1,165 @@
+"""Every field of the configuration, with its meaning, bounds and default; docs/configuration.md is made from it."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from muxjax.config.fields import Bytes, Name, OptionalPath, Source
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+class Section(BaseModel):
+    """Frozen; values keep their YAML types; unknown keys are errors; a key without a value has the defaults."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, data: object) -> object:
+        return {} if data is None else data
+
+
+class LLM(Section):
+    """One LLM to serve. Only its source needs to be given, so `name: SOURCE` is short for `name: {source: SOURCE}`."""
+
+    source: Source = Field(
+        description="A checkpoint's folder (Hugging Face or Orbax), `demo:NAME`, or `random:CONFIG.json` for a shape "
+        "without weights. Paths are relative to the configuration file."
+    )
+    dtype: Dtype | None = Field(
+        default=None, description="Type of the weights. Default: `bfloat16` on a GPU, `float32` on a CPU."
+    )
+    rate: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="Popularity, requests/s; memory is first divided by it and by the models' sizes.",
+    )
+    max_context: int | None = Field(
+        default=None,
+        ge=2,
+        description="Most tokens of a prompt and its completion. Default: what the model was made for.",
+    )
+    max_sequences: int = Field(default=32, ge=1, le=1024, description="Most sequences that run at once.")
+    max_waiting: int = Field(
+        default=1024, ge=1, le=1_000_000, description="Most sequences that wait; more are refused."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source_alone(cls, data: object) -> object:
+        return {"source": data} if isinstance(data, str) else data
+
+
+class PoolConfig(Section):
+    """The one pool of memory that holds the keys and values of all LLMs.
+
+    It is cut into head blocks: the keys and values of one head of one layer for a few tokens.
+    """
+
+    memory: Bytes | None = Field(
+        default=None,
+        gt=0,
+        description="Size of the pool, such as `2GiB`. Default: `512MiB` on a CPU, 40% of the memory of a GPU.",
+    )
+    blocks: int | None = Field(default=None, ge=2, description="Size of the pool in head blocks, instead of `memory`.")
+    block_tokens: int = Field(
+        default=32, ge=1, le=1024, description="Tokens of a head block, for heads of `lane` elements."
+    )
+    lane: int = Field(
+        default=128, ge=32, le=1024, description="Elements of one token's key in a head block; a power of two."
+    )
+    dtype: Dtype | None = Field(
+        default=None, description="Type of keys and values. Default: `bfloat16` on a GPU, `float32` on a CPU."
+    )
+
+    @field_validator("block_tokens", "lane")
+    @classmethod
+    def _power_of_two(cls, value: int) -> int:
+        if value & (value - 1):
+            raise ValueError(f"must be a power of two, not {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.memory is not None and self.blocks is not None:
+            raise ValueError("has both memory and blocks: keep one of them")
+        return self
+
+
+class SchedulerConfig(Section):
+    """Which LLM's work runs next."""
+
+    policy: Literal["adbs", "fcfs", "round_robin"] = Field(
+        default="adbs",
+        description="`adbs`: adaptive batch scheduling, with a quota of the pool for each LLM. `fcfs`: first come, "
+        "first served. `round_robin`: LLMs in turn.",
+    )
+    max_prefill_tokens: int = Field(
+        default=512,
+        ge=16,
+        le=65_536,
+        description="Most tokens of one prefill chunk: bounds how long running completions wait.",
+    )
+    quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
+
+
+class ServerConfig(Section):
+    """Where the server listens and what it takes."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` is every IPv4 one."
+    )
+    port: int = Field(default=50051, ge=0, le=65_535, description="Port of the gRPC service; 0 finds a free one.")
+    max_message_bytes: Bytes = Field(
+        default=4 << 20, ge=1024, le=1 << 30, description="Largest request that is read, such as `4MiB`."
+    )
+    max_requests: int = Field(
+        default=1024, ge=1, le=100_000, description="Most requests that run or wait at a time; more are refused."
+    )
+    request_timeout: float | None = Field(
+        default=600.0,
+        gt=0,
+        description="Seconds after which a request without an earlier deadline ends; `null`: never.",
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=86_400,
+        description="Seconds that running requests have to finish after SIGTERM or Ctrl-C.",
+    )
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muxjax" / "xla"
+
+
+class CompileConfig(Section):
+    """What is kept of compiled programs."""
+
+    cache: OptionalPath = Field(
+        default_factory=_default_cache,
+        description="Folder where compiled programs are kept for the next start; `off` keeps none. Default: "
+        "`~/.cache/muxjax/xla` (under `$XDG_CACHE_HOME` if that is set).",
+    )
+
+
+def _demo_models() -> dict[str, LLM]:
+    return {name: LLM.model_construct(source=f"demo:{name}") for name in ("code", "prose", "arithmetic")}
+
+
+class Config(Section):
+    """The whole file. Every section can be left out."""
+
+    llms: dict[Name, LLM] = Field(
+        default_factory=_demo_models,
+        min_length=1,
+        description="The LLMs to serve, by the names that clients use. Default: the demo models.",
+    )
+    pool: PoolConfig = Field(default_factory=lambda: PoolConfig())
+    scheduler: SchedulerConfig = Field(default_factory=lambda: SchedulerConfig())
+    server: ServerConfig = Field(default_factory=lambda: ServerConfig())
+    compile: CompileConfig = Field(default_factory=lambda: CompileConfig())

@@ -1,0 +1,43 @@
+"""What the engine needs to know of a configuration, with the defaults that depend on the device."""
+
+import jax
+
+from muxjax.config.schema import Config, PoolConfig
+from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
+
+_CPU_POOL_BYTES = 512 << 20
+_GPU_POOL_SHARE = 0.4  # of the device's memory: the rest is for weights and activations
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def unit_spec(config: Config) -> UnitSpec:
+    """The unit of all configured LLMs on this process's device."""
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return UnitSpec(
+        llms=tuple(
+            LLMSpec(
+                name=name,
+                source=llm.source,
+                dtype=llm.dtype or dtype,
+                rate=llm.rate,
+                max_context=llm.max_context,
+                max_sequences=llm.max_sequences,
+                max_waiting=llm.max_waiting,
+            )
+            for name, llm in config.llms.items()
+        ),
+        pool=_pool_spec(config.pool, config.pool.dtype or dtype),
+        scheduling=SchedulingSpec(**config.scheduler.model_dump()),
+    )
+
+
+def _pool_spec(pool: PoolConfig, dtype: str) -> PoolSpec:
+    """The pool in head blocks; one too small to hold anything is for the plan to refuse."""
+    block_bytes = 2 * pool.block_tokens * pool.lane * _ITEM_BYTES[dtype]
+    num_blocks = pool.blocks or max(2, (pool.memory or _default_bytes()) // block_bytes)
+    return PoolSpec(num_blocks=num_blocks, block_tokens=pool.block_tokens, lane=pool.lane, dtype=dtype)
+
+
+def _default_bytes() -> int:
+    stats = jax.devices()[0].memory_stats()  # None on a CPU
+    return int(_GPU_POOL_SHARE * stats["bytes_limit"]) if stats else _CPU_POOL_BYTES
