@@ -67,7 +67,10 @@ def _views(header: Mapping[str, Any], data: np.ndarray) -> dict[str, np.ndarray]
             raise CheckpointError(f"tensor {name} ends at byte {end} of {data.size}; the file is truncated")
         if end - begin != math.prod(shape) * dtype.itemsize:
             raise CheckpointError(f"tensor {name}: {end - begin} bytes do not hold {dtype.name}{list(shape)}")
-        tensors[name] = data[begin:end].view(dtype).reshape(shape)
+        try:
+            tensors[name] = data[begin:end].view(dtype).reshape(shape)
+        except ValueError as error:  # an empty tensor whose other axes are absurd
+            raise CheckpointError(f"tensor {name} has shape {list(shape)}: {error}") from None
         spans.append((begin, end, name))
     _check_no_overlap(sorted(spans), data.size)
     return tensors
@@ -76,10 +79,11 @@ def _views(header: Mapping[str, Any], data: np.ndarray) -> dict[str, np.ndarray]
 def _parse_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
     try:
         dtype_name, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        sizes_valid = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in (*shape, begin, end))
+        types_fit = isinstance(dtype_name, str) and isinstance(shape, list)
+        valid = types_fit and all(type(n) is int and 0 <= n < 2**62 for n in (*shape, begin, end)) and begin <= end
     except (TypeError, KeyError, ValueError):
-        sizes_valid = False
-    if not sizes_valid or begin > end:
+        valid = False
+    if not valid:
         raise CheckpointError(f"tensor {name}: malformed header entry {entry!r:.200}")
     if dtype_name not in _DTYPES:
         raise CheckpointError(f"tensor {name} has dtype {dtype_name}; supported are {', '.join(_DTYPES)}")
