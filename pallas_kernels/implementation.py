@@ -6,6 +6,8 @@ from typing import Literal
 
 import jax
 
+from muxjax.pallas_kernels.cpu.library import native_kernels
+
 Implementation = Literal["cpu", "xla"]
 
 
@@ -23,9 +25,12 @@ class Choice:
 
 
 def default_implementation() -> Choice:
-    """The implementation tried first on JAX's default backend."""
+    """The implementation tried first on JAX's default backend; compiles the C kernels when it is the CPU."""
     backend = jax.default_backend()
-    return Choice("xla", f"the only implementation for the {backend} backend")
+    if backend != "cpu":
+        return Choice("xla", f"the only implementation for the {backend} backend")
+    kernels = native_kernels()
+    return Choice("cpu" if kernels.available else "xla", kernels.detail)
 
 
 def run_first_supported(

@@ -7,9 +7,12 @@ from jaxtyping import Array, Float, Int
 
 from muxjax.pallas_kernels.attention_inputs import check_attention_inputs, pad_heads
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
+from muxjax.pallas_kernels.paged_decode.cpu import paged_decode_cpu
 from muxjax.pallas_kernels.paged_decode.xla import paged_decode_xla
 
-IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType({"xla": paged_decode_xla})
+IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
+    {"cpu": paged_decode_cpu, "xla": paged_decode_xla}
+)
 
 
 def paged_decode(

@@ -6,9 +6,12 @@ from types import MappingProxyType
 from jaxtyping import Array, Float, Int
 
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
+from muxjax.pallas_kernels.pool_write.cpu import pool_write_cpu
 from muxjax.pallas_kernels.pool_write.xla import pool_write_xla
 
-IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType({"xla": pool_write_xla})
+IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
+    {"cpu": pool_write_cpu, "xla": pool_write_xla}
+)
 
 
 def pool_write(

@@ -6,10 +6,13 @@ from types import MappingProxyType
 from jaxtyping import Array, Float, Int
 
 from muxjax.pallas_kernels.attention_inputs import check_attention_inputs, pad_heads
+from muxjax.pallas_kernels.cpu.attention import attention_cpu
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
 from muxjax.pallas_kernels.ragged_prefill.xla import ragged_prefill_xla
 
-IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType({"xla": ragged_prefill_xla})
+IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
+    {"cpu": attention_cpu, "xla": ragged_prefill_xla}
+)
 
 
 def ragged_prefill(

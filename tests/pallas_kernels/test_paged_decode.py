@@ -14,7 +14,7 @@ from muxjax.pallas_kernels.paged_decode import paged_decode
 from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
-IMPLEMENTATIONS = ["xla"]
+IMPLEMENTATIONS = ["cpu", "xla"]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 

@@ -14,7 +14,7 @@ from muxjax.pallas_kernels.pool_write import pool_write
 from muxjax.pallas_kernels.pool_write.reference import pool_write_reference
 from tests.pallas_kernels.cases import DTYPES
 
-IMPLEMENTATIONS = ["xla"]
+IMPLEMENTATIONS = ["cpu", "xla"]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 

@@ -14,7 +14,7 @@ from muxjax.pallas_kernels.ragged_prefill import ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_reference
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
-IMPLEMENTATIONS = ["xla"]
+IMPLEMENTATIONS = ["cpu", "xla"]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 

@@ -1,0 +1,165 @@
+// Vectors of float32, as wide as the CPU has them, and the conversions and functions that attention needs.
+#ifndef MUXJAX_VECTOR_H
+#define MUXJAX_VECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define EACH_LANE(F, h) \
+  F(0, h), F(1, h), F(2, h), F(3, h), F(4, h), F(5, h), F(6, h), F(7, h), F(8, h), F(9, h), F(10, h), F(11, h), \
+      F(12, h), F(13, h), F(14, h), F(15, h)
+#elif defined(__AVX__)
+#define LANES 8
+#define EACH_LANE(F, h) F(0, h), F(1, h), F(2, h), F(3, h), F(4, h), F(5, h), F(6, h), F(7, h)
+#else
+#define LANES 4
+#define EACH_LANE(F, h) F(0, h), F(1, h), F(2, h), F(3, h)
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+typedef uint16_t half_vec __attribute__((vector_size(2 * LANES)));
+
+enum element { FLOAT32, BFLOAT16, FLOAT16 };
+
+INLINE size_t element_bytes(enum element type) { return type == FLOAT32 ? 4 : 2; }
+
+INLINE vec splat(float value) { return value - (vec){0}; }
+
+INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
+
+// half_to_float and float_to_half convert float16; hardware does it.
+#if LANES == 16
+INLINE vec half_to_float(half_vec half) { return (vec)_mm512_cvtph_ps((__m256i)half); }
+INLINE half_vec float_to_half(vec value) { return (half_vec)_mm512_cvtps_ph((__m512)value, 8); }
+#elif defined(__F16C__)
+INLINE vec half_to_float(half_vec half) { return (vec)_mm256_cvtph_ps((__m128i)half); }
+INLINE half_vec float_to_half(vec value) { return (half_vec)_mm256_cvtps_ph((__m256)value, 8); }
+#else
+typedef _Float16 float16_vec __attribute__((vector_size(2 * LANES)));
+INLINE vec half_to_float(half_vec half) { return __builtin_convertvector((float16_vec)half, vec); }
+INLINE half_vec float_to_half(vec value) { return (half_vec)__builtin_convertvector(value, float16_vec); }
+#endif
+
+// Loads LANES elements from `index` on, as float32.
+INLINE vec load(const void *elements, ptrdiff_t index, enum element type) {
+  vec value;
+  half_vec half;
+  if (type == FLOAT32) {
+    memcpy(&value, (const float *)elements + index, sizeof value);
+    return value;
+  }
+  memcpy(&half, (const uint16_t *)elements + index, sizeof half);
+  // bfloat16 is the upper half of float32.
+  return type == FLOAT16 ? half_to_float(half) : (vec)(__builtin_convertvector(half, uvec) << 16);
+}
+
+// Rounds to nearest, ties to even; NaN stays NaN.
+INLINE half_vec float_to_bfloat16(vec value) {
+  uvec bits = (uvec)value;
+  uvec rounded = bits + 0x7fff + ((bits >> 16) & 1);
+  ivec is_nan = value != value;
+  uvec result = (uvec)where(is_nan, (vec)(bits | 0x400000), (vec)rounded);
+  return __builtin_convertvector(result >> 16, half_vec);
+}
+
+INLINE void store(void *elements, ptrdiff_t index, enum element type, vec value) {
+  if (type == FLOAT32) {
+    memcpy((float *)elements + index, &value, sizeof value);
+    return;
+  }
+  half_vec half = type == FLOAT16 ? float_to_half(value) : float_to_bfloat16(value);
+  memcpy((uint16_t *)elements + index, &half, sizeof half);
+}
+
+// Lane i of BLEND is lane i of a where bit h of i is 0, else of b; SWAP takes the lane with that bit flipped.
+#define BLEND(i, h) ((i) & (h) ? LANES + (i) : (i))
+#define SWAP(i, h) ((i) & (h) ? LANES + (i) - (h) : (i) + (h))
+#if defined(__clang__) || __GNUC__ >= 12
+#define PERMUTE(a, b, F, h) __builtin_shufflevector(a, b, EACH_LANE(F, h))
+#else
+#define PERMUTE(a, b, F, h) __builtin_shuffle(a, b, (ivec){EACH_LANE(F, h)})
+#endif
+#define FOLD(h)                    \
+  _Pragma("GCC unroll 16") for (int i = 0; i < (h); i++) \
+      sums[i] = PERMUTE(sums[i], sums[i + (h)], BLEND, h) + PERMUTE(sums[i], sums[i + (h)], SWAP, h)
+
+// Lane i of the result is the sum of all lanes of sums[i]. Overwrites sums.
+INLINE vec sum_each(vec sums[LANES]) {
+#if LANES >= 16
+  FOLD(8);
+#endif
+#if LANES >= 8
+  FOLD(4);
+#endif
+  FOLD(2);
+  FOLD(1);
+  return sums[0];
+}
+
+// Adds, or takes the larger of, each lane and the one h away.
+#define ADD_SWAPPED(h) value += PERMUTE(value, value, SWAP, h)
+#define MAX_SWAPPED(h)                             \
+  other = PERMUTE(value, value, SWAP, h); \
+  value = where(other > value, other, value)
+
+INLINE float sum_lanes(vec value) {
+#if LANES >= 16
+  ADD_SWAPPED(8);
+#endif
+#if LANES >= 8
+  ADD_SWAPPED(4);
+#endif
+  ADD_SWAPPED(2);
+  ADD_SWAPPED(1);
+  return value[0];
+}
+
+INLINE float max_lanes(vec value) {
+  vec other;
+#if LANES >= 16
+  MAX_SWAPPED(8);
+#endif
+#if LANES >= 8
+  MAX_SWAPPED(4);
+#endif
+  MAX_SWAPPED(2);
+  MAX_SWAPPED(1);
+  return value[0];
+}
+
+// e^x for x <= 0: 2^n * e^r with |r| <= ln(2)/2 and e^r by Taylor's series; relative error below 2e-7, 0 below -87.
+INLINE vec exp_nonpositive(vec x) {
+  const vec shifter = splat(12582912);  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  vec shifted = x * 1.44269504f + shifter;
+  vec n = shifted - shifter;
+  vec r = x - n * 0.693359375f + n * 2.12194440e-4f;  // ln 2 in two parts, so that n ln 2 is exact enough
+  vec series = splat(1 / 5040.f) * r + 1 / 720.f;
+  series = series * r + 1 / 120.f;
+  series = series * r + 1 / 24.f;
+  series = series * r + 1 / 6.f;
+  series = series * r + 0.5f;
+  series = series * r + 1;
+  series = series * r + 1;
+  vec power = (vec)(((ivec)shifted - (ivec)shifter + 127) << 23);
+  return where(x < -87, splat(0), series * power);
+}
+
+INLINE vec tanh_vec(vec x) {
+  vec magnitude = (vec)((ivec)x & 0x7fffffff);
+  vec e = exp_nonpositive(-2 * magnitude);
+  vec result = (1 - e) / (1 + e);
+  return (vec)((ivec)result | ((ivec)x & (ivec)splat(-0.f)));
+}
+
+#endif
