@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from muxjax.serving.scheduler.sequence import Sequence
 
@@ -13,9 +14,11 @@ class JobKind(Enum):
     DECODE = "decode"
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Tokens start .. start + length of one sequence; if `samples`, the last row's logits give its next token."""
+class Chunk(NamedTuple):
+    """Tokens start .. start + length of one sequence; if `samples`, the last row's logits give its next token.
+
+    A named tuple, since one is made for every running sequence and step: it takes a third of a frozen dataclass's time.
+    """
 
     sequence: Sequence
     start: int
