@@ -55,7 +55,7 @@ class SmallUnit:
         return step
 
     def run(self, steps: int) -> list[list[str]]:
-        """What each of so many steps ran."""
+        """Take so many steps and return what each ran."""
         return [names(self.step()) for _ in range(steps)]
 
 
