@@ -25,18 +25,20 @@ def restore_weights(path: Path, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> d
     Raises:
         CheckpointError: the checkpoint is damaged, or has other arrays; the message lists all of those.
     """
-    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # else they go where they were saved from
     wanted = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for name, leaf in leaves.items()}
     with _quiet(), ocp.StandardCheckpointer() as checkpointer:
         try:
-            stored = flatten_names(checkpointer.metadata(path.absolute()).item_metadata.tree)
-            check_fit(_shapes(stored), _shapes(leaves))
+            metadata = checkpointer.metadata(path.absolute()).item_metadata
+            if metadata is None:
+                raise CheckpointError("the Orbax checkpoint is damaged: its metadata cannot be read")
+            check_fit(_shapes(flatten_names(metadata.tree)), _shapes(leaves))
             return flatten_names(checkpointer.restore(path.absolute(), nest_names(wanted)))
         except CheckpointError as error:
             raise CheckpointError(f"{path}: {error}") from None
         except Exception as error:  # damaged files surface as many types, from JSON to the storage library
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"{path}: the Orbax checkpoint is damaged or incomplete: {reason}") from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{path}: the Orbax checkpoint is damaged: {reason}") from error
 
 
 def _shapes(leaves: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

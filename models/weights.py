@@ -85,8 +85,9 @@ def place_tensors(
     arrays: dict[str, np.ndarray] = {}
     for name, slot in slots.items():
         leaf = leaves[slot.leaf]
-        array = arrays.setdefault(slot.leaf, np.empty(leaf.shape, leaf.dtype))
-        part = array[slot.index]
+        if slot.leaf not in arrays:
+            arrays[slot.leaf] = np.empty(leaf.shape, leaf.dtype)
+        part = arrays[slot.leaf][*slot.index, ...]  # the ellipsis makes it a view even of a scalar
         tensor = tensors[name].T if slot.transpose else tensors[name]
         part[...] = tensor.reshape(part.shape)
     return {name: jax.device_put(array) for name, array in arrays.items()}
