@@ -1,5 +1,6 @@
 """What the server says, as tables."""
 
+import sys
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -15,6 +16,9 @@ _COLORS = {
 }
 
 
+_PIPE_WIDTH = 160
+
+
 def print_models(models: Sequence[pb.Model]) -> None:
     """One row per model, and below it why one failed."""
     table = Table("model", "state", "prompts", box=None)
@@ -25,7 +29,7 @@ def print_models(models: Sequence[pb.Model]) -> None:
         prompts = ("text" if model.has_tokenizer else "token ids") if ready else ""
         figures = (f"{model.max_context:,}", f"{model.vocab_size:,}") if ready else ("", "")
         table.add_row(model.name, _state(model.state), prompts, *figures)
-    console = Console()
+    console = _console()
     console.print(table)
     _print_errors(console, models)
 
@@ -33,7 +37,7 @@ def print_models(models: Sequence[pb.Model]) -> None:
 def print_status(status: pb.GetStatusResponse) -> None:
     """The pool on a line, and one row per model."""
     used = status.blocks_total - status.blocks_free
-    console = Console()
+    console = _console()
     console.print(
         f"pool: {used:,} of {status.blocks_total:,} head blocks used, fairness gap {status.fairness_gap:.3f}; "
         f"{status.steps:,} steps; up {_duration(status.uptime_seconds)}",
@@ -66,7 +70,12 @@ def print_logprobs(token_ids: Sequence[int], logprobs: Sequence[pb.TokenLogprobs
     for token_id, entry in zip(token_ids, logprobs, strict=True):
         top = "  ".join(f"{token.token_id}: {token.logprob:.3f}" for token in entry.top)
         table.add_row(str(token_id), f"{entry.logprob:.3f}", top)
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough where there is none."""
+    return Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
 def _print_errors(console: Console, models: Sequence[pb.Model | pb.ModelStatus]) -> None:

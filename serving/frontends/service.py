@@ -50,6 +50,11 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def num_requests(self) -> int:
+        """Requests that run or wait now."""
+        return len(self._streams)
+
     def update(self, progress: Progress) -> None:
         """Take the news of one LLM; it is served from the moment that it is ready."""
         self._progress[progress.llm] = progress

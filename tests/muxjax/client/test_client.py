@@ -32,12 +32,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return code, captured.out, captured.err
 
 
-@pytest.fixture
-def capsys(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> pytest.CaptureFixture[str]:
-    monkeypatch.setenv("COLUMNS", "120")
-    return capsys
-
-
 def test_generate_prints_the_text_alone(echo: Echo, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "echo", "--prompt", "héllo ", "--max-tokens", "12", "--temperature", "0"]
     assert run(capsys, "generate", "--address", echo.address, *options) == (0, "héllo héllo \n", "")

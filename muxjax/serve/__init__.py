@@ -1,0 +1,1 @@
+"""Serve LLMs: `python -m muxjax.serve [CONFIG]`."""

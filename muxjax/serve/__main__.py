@@ -1,0 +1,76 @@
+"""`python -m muxjax.serve [CONFIG] [--check] [--host HOST] [--port PORT]`."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+from muxjax.allocator import keep_freed_memory
+from muxjax.config import Config, ConfigurationError, LoadedConfig, load_config
+
+_WRONG_CONFIGURATION = 2
+_PIPE_WIDTH = 160
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve, or check; returns the process's exit code."""
+    options = _parse(arguments)
+    try:
+        loaded = load_config(options.config)
+        return _run(loaded, _override(loaded.config, options), check=options.check)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return _WRONG_CONFIGURATION
+
+
+def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
+    # These bring JAX, which a configuration that is wrong need not wait for.
+    from muxjax.config.unit import unit_spec
+    from muxjax.serving.plan import PlanError, plan_unit
+
+    try:
+        plan = plan_unit(unit_spec(config))
+    except PlanError as error:
+        raise loaded.error(str(error).splitlines()) from error
+    if check:
+        from rich.console import Console
+
+        from muxjax.serve.check import print_plan
+
+        print_plan(plan, config, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
+        return 0
+    from muxjax.serve.application import serve
+
+    return serve(config, plan)
+
+
+def _override(config: Config, options: argparse.Namespace) -> Config:
+    given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+    return config.model_copy(update={"server": config.server.model_copy(update=given)})
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m muxjax.serve",
+        description="Serve several LLMs from one device and one pool of memory.",
+        epilog="The first Ctrl-C or SIGTERM lets running requests finish, the second one stops at once. "
+        "Exit codes: 0 stopped when asked to, 1 nothing could be served, 2 wrong configuration or address.",
+    )
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file (default: the demo models)")
+    parser.add_argument("--check", action="store_true", help="show the plan and the memory table, and load nothing")
+    parser.add_argument("--host", help="address to listen on, instead of the configuration's")
+    parser.add_argument("--port", type=_port, help="port to listen on, instead of the configuration's")
+    return parser.parse_args(arguments)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65_535:
+        raise argparse.ArgumentTypeError(f"{port} is no port: it must be from 0 to 65535")
+    return port
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""A server's life: open the port, load, serve, drain."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+from muxjax.compile_cache import keep_compiled_programs
+from muxjax.config import Config
+from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.serve.closing import closing_block
+from muxjax.serve.display import Display, make_display
+from muxjax.serving.engine import Engine
+from muxjax.serving.frontends.grpc.server import GrpcServer, ListenError
+from muxjax.serving.frontends.service import Service
+from muxjax.serving.plan import UnitPlan
+from muxjax.serving.progress import LLMState, Progress
+
+_SETTLED = (LLMState.READY, LLMState.FAILED)
+
+
+class NothingToServeError(Exception):
+    """No LLM could be loaded."""
+
+
+class Application:
+    """Serves one plan until a signal asks to stop: the first one drains, the second one stops at once.
+
+    Construct it in the event loop. Raises ListenError.
+    """
+
+    def __init__(self, config: Config, plan: UnitPlan, display: Display) -> None:
+        self._config = config
+        self._display = display
+        self._started = time.monotonic()
+        self._news: asyncio.Queue[Progress] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def report(news: Progress) -> None:
+            loop.call_soon_threadsafe(self._news.put_nowait, news)
+
+        self._engine = Engine(plan, report)
+        limits = config.server
+        self._service = Service(
+            self._engine,
+            list(config.llms),
+            max_requests=limits.max_requests,
+            request_timeout=limits.request_timeout,
+        )
+        self._server = GrpcServer(
+            self._service,
+            host=limits.host,
+            port=limits.port,
+            max_message_bytes=limits.max_message_bytes,
+            max_requests=limits.max_requests,
+        )
+
+    async def run(self) -> None:
+        """Serve until a signal. Raises NothingToServeError."""
+        with _signals() as (stop, stop_at_once):
+            await self._server.start()
+            self._display.start(self._server.address, list(self._config.llms))
+            loading = asyncio.create_task(self._load())
+            try:
+                await _first(loading, asyncio.create_task(stop.wait()))
+                if loading.done():
+                    loading.result()
+                self._display.stopping(self._service.num_requests)
+                drain = asyncio.create_task(self._service.drain(self._config.server.drain_seconds))
+                await _first(drain, asyncio.create_task(stop_at_once.wait()))
+            finally:
+                loading.cancel()
+                self._service.close()
+                await self._server.stop()
+
+    def close(self) -> None:
+        """End the engine; waits for what it is compiling, and blocks the event loop, where nothing is left to do."""
+        self._engine.close()
+        self._display.stopped()
+
+    async def _load(self) -> None:
+        """Load, then follow the LLMs' news for ever. Raises NothingToServeError."""
+        attention = await asyncio.to_thread(default_implementation)  # compiles C kernels the first time
+        self._display.phase("attention", f"{attention.name}: {attention.reason}")
+        self._engine.start()
+        is_settled = False
+        while True:
+            progress = await self._news.get()
+            self._service.update(progress)
+            self._server.update(progress)
+            self._display.update(progress)
+            if not is_settled and all(llm.state in _SETTLED for llm in self._service.models()):
+                is_settled = True
+                self._show_closing()
+
+    def _show_closing(self) -> None:
+        ready = [llm.endpoint for llm in self._service.models() if llm.endpoint is not None]
+        if not ready:
+            raise NothingToServeError("no model could be loaded")
+        closing = closing_block(self._config, ready, self._server.address)
+        self._display.serving([endpoint.name for endpoint in ready], time.monotonic() - self._started, closing)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[tuple[asyncio.Event, asyncio.Event]]:
+    """Events of the first and of the second SIGINT or SIGTERM."""
+    loop = asyncio.get_running_loop()
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield first, second
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _first(work: asyncio.Task[None], event: asyncio.Task[bool]) -> None:
+    """Wait for either; the event is not waited for any longer."""
+    await asyncio.wait((work, event), return_when=asyncio.FIRST_COMPLETED)
+    event.cancel()
+
+
+def serve(config: Config, plan: UnitPlan) -> int:
+    """Serve until asked to stop; returns the process's exit code."""
+    if config.compile.cache is not None:
+        keep_compiled_programs(config.compile.cache)
+    try:
+        asyncio.run(_serve(config, plan))
+    except ListenError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except NothingToServeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _serve(config: Config, plan: UnitPlan) -> None:
+    application = Application(config, plan, make_display())
+    try:
+        await application.run()
+    finally:
+        application.close()

@@ -1,0 +1,79 @@
+"""What `--check` shows: who gets how much of what, before any weight is loaded."""
+
+import os
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from muxjax.config import Config
+from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.serving.plan import UnitPlan
+
+
+def print_plan(plan: UnitPlan, config: Config, console: Console) -> None:
+    """The memory table (quotas in head blocks, and in tokens), and what the device decided."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("source", overflow="fold")
+    for title in ("rate/s", "weights", "type", "context", "KV/token", "quota", "tokens"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for llm in plan.llms:
+        table.add_row(
+            llm.name,
+            llm.spec.source,
+            f"{llm.spec.rate:g}",
+            shown_bytes(llm.weight_bytes),
+            llm.spec.dtype,
+            f"{llm.max_context:,}",
+            shown_bytes(llm.page_blocks * plan.block_bytes / llm.page_tokens),
+            f"{llm.quota:,} ({llm.quota / (plan.pool.num_blocks - 1):.0%})",
+            f"{llm.quota_tokens:,}",
+        )
+    console.print(table)
+    console.print()
+    for line in (*_memory(plan), *_choices(plan, config)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _memory(plan: UnitPlan) -> list[str]:
+    weights = sum(llm.weight_bytes for llm in plan.llms)
+    needed, there = weights + plan.pool_bytes, device_bytes()
+    lines = [
+        f"pool       {plan.pool.num_blocks:,} head blocks of {shown_bytes(plan.block_bytes)} = "
+        f"{shown_bytes(plan.pool_bytes)} ({plan.pool.block_tokens} tokens x {plan.pool.lane} {plan.pool.dtype})",
+        f"memory     {shown_bytes(weights)} weights + {shown_bytes(plan.pool_bytes)} pool = {shown_bytes(needed)} "
+        f"of the device's {shown_bytes(there)}, beside activations and programs",
+    ]
+    if needed > there:
+        lines.append("           this does not fit: serve fewer models, or lower pool.memory")
+    return lines
+
+
+def _choices(plan: UnitPlan, config: Config) -> list[str]:
+    device, attention, scheduling = jax.devices()[0], default_implementation(), plan.scheduling
+    return [
+        f"device     {device.device_kind} ({device.platform})",
+        f"attention  {attention.name}: {attention.reason}",
+        f"scheduler  {scheduling.policy}, prefill chunks of up to {scheduling.max_prefill_tokens} tokens, "
+        f"quotas adapted every {scheduling.quota_period:g} s",
+        f"compiled   programs are kept in {config.compile.cache}"
+        if config.compile.cache
+        else "compiled   nothing is kept",
+        f"server     {config.server.host}:{config.server.port}",
+    ]
+
+
+def device_bytes() -> int:
+    """Memory of the first device; of a CPU, the machine's."""
+    stats = jax.devices()[0].memory_stats()
+    return int(stats["bytes_limit"]) if stats else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def shown_bytes(size: float) -> str:
+    """A size in the largest unit in which it is at least one."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if size == round(size) else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

@@ -1,0 +1,59 @@
+"""The lines to copy once the server runs."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from muxjax.client.options import DEFAULT_ADDRESS
+from muxjax.config import Config
+from muxjax.serving.endpoint import Endpoint
+
+_PROMPTS = {"demo:code": "def fibonacci(n):", "demo:prose": "Return a list of", "demo:arithmetic": "123+456="}
+
+
+def closing_block(config: Config, endpoints: list[Endpoint], address: str) -> str:
+    """How to ask each LLM that is ready."""
+    if not endpoints:
+        return "No model is ready."
+    python = shlex.quote(python_command())
+    where = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    lines = [
+        f"Serving {', '.join(endpoint.name for endpoint in endpoints)} on {address}. Try, in another terminal:",
+        "",
+    ]
+    lines += [_generate(python, where, endpoint, config.llms[endpoint.name].source) for endpoint in endpoints]
+    lines += [f"  {python} -m muxjax.client status{where}", "", "or, in Python:", ""]
+    return "\n".join(lines + _python(endpoints[0], config.llms[endpoints[0].name].source, address)) + "\n"
+
+
+def _generate(python: str, where: str, endpoint: Endpoint, source: str) -> str:
+    prompt = f"--prompt {shlex.quote(_prompt(source))}" if endpoint.tokenizer else "--token-ids 1,2,3"
+    return (
+        f"  {python} -m muxjax.client generate{where} --model {endpoint.name} {prompt} --max-tokens 64 --temperature 0"
+    )
+
+
+def _python(endpoint: Endpoint, source: str, address: str) -> list[str]:
+    prompt = f"text={_prompt(source)!r}" if endpoint.tokenizer else "token_ids=pb.TokenIds(ids=[1, 2, 3])"
+    return [
+        "  import grpc",
+        "  from muxjax.serving.frontends.grpc import inference_pb2 as pb, inference_pb2_grpc",
+        f'  stub = inference_pb2_grpc.InferenceStub(grpc.insecure_channel("{address}"))',
+        f'  request = pb.GenerateRequest(model="{endpoint.name}", {prompt}, sampling=pb.SamplingParams(max_tokens=64))',
+        "  for message in stub.Generate(request):",
+        '      print(message.text, end="", flush=True)',
+    ]
+
+
+def _prompt(source: str) -> str:
+    return _PROMPTS.get(source, "Once upon a time")
+
+
+def python_command() -> str:
+    """The shortest name under which this interpreter runs from this folder."""
+    executable = Path(sys.executable)
+    if shutil.which("python") == str(executable):
+        return "python"
+    return os.path.relpath(executable) if executable.is_relative_to(Path.cwd()) else str(executable)
