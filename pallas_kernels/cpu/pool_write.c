@@ -60,11 +60,18 @@ static int64_t element_size(XLA_FFI_DataType dtype) {
   }
 }
 
+// Elements that a token of this head size takes in a block: the next power of two.
+static int64_t lane_of(int64_t dim) {
+  int64_t lane = 1;
+  while (lane < dim) lane *= 2;
+  return lane;
+}
+
 XLA_FFI_Error *muxjax_pool_write(XLA_FFI_CallFrame *frame) {
   if (is_metadata_query(frame)) return answer_metadata_query(frame);
   if (frame->args.size != 5 || frame->rets.size != 1) return invalid(frame, "pool_write: takes 5 arguments");
   const XLA_FFI_Buffer *pool = argument(frame, 0), *keys = argument(frame, 1);
-  const int64_t element = element_size(pool->dtype);
+  const int64_t element = element_size(pool->dtype), lane = lane_of(keys->dims[3]);
   const struct pool_write w = {
       .pool = result(frame, 0)->data,
       .keys = keys->data,
@@ -75,9 +82,9 @@ XLA_FFI_Error *muxjax_pool_write(XLA_FFI_CallFrame *frame) {
       .rows = keys->dims[1],
       .kv_heads = keys->dims[2],
       .pages = argument(frame, 3)->dims[1],
-      .page_tokens = pool->dims[2],
+      .page_tokens = pool->dims[2] * pool->dims[3] / lane,
       .token_bytes = keys->dims[3] * element,
-      .lane_bytes = pool->dims[3] * element,
+      .lane_bytes = lane * element,
   };
   if (w.pool != pool->data) return invalid(frame, "pool_write: the result must be the pool itself");
   if (element == 0 || keys->dtype != pool->dtype) return invalid(frame, "pool_write: these dtypes are not supported");

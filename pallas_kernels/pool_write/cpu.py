@@ -9,12 +9,12 @@ from muxjax.pallas_kernels.cpu.library import native_kernels, target_name
 
 
 def pool_write_cpu(
-    pool: Float[Array, "blocks 2 page_tokens lane"],
+    pool: Float[Array, "blocks 2 block_tokens lane"],
     keys: Float[Array, "layers rows kv_heads dim"],
     values: Float[Array, "layers rows kv_heads dim"],
     page_blocks: Int[Array, "layers pages kv_heads"],
     slot_mapping: Int[Array, " rows"],
-) -> Float[Array, "blocks 2 page_tokens lane"]:
+) -> Float[Array, "blocks 2 block_tokens lane"]:
     """See `pool_write`.
 
     A slot outside of the pool fails the program's run with an error that names it, before anything is written.
@@ -34,5 +34,5 @@ def pool_write_cpu(
         input_output_aliases={0: 0},
     )
     tables = page_blocks.astype(jnp.int32), slot_mapping.astype(jnp.int32)
-    written: Float[Array, "blocks 2 page_tokens lane"] = call(pool, keys, values, *tables)
+    written: Float[Array, "blocks 2 block_tokens lane"] = call(pool, keys, values, *tables)
     return written

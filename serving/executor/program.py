@@ -1,6 +1,7 @@
-"""The two programs of an LLM: a batch of decodes, and a chunk of prefills.
+"""The programs of an LLM: a batch of decodes, a chunk of prefills, and the sampling that follows either.
 
-Each reads the pool while the layers run and writes all layers' new keys and values once, at the end, in place.
+The first two read the pool while the layers run and write all layers' new keys and values once, at the end, in place.
+Sampling is a program of its own, because it depends on the number of sequences only: one serves every size of chunk.
 """
 
 from dataclasses import dataclass
@@ -41,14 +42,6 @@ class PrefillInputs(NamedTuple):
     page_table: Int32[Array, "seqs max_pages"]
 
 
-class StepResult(NamedTuple):
-    """What a program gives back; the first two take their arguments' memory."""
-
-    pool: Pool
-    state: SlotState
-    sampled: Sampled
-
-
 @dataclass(frozen=True)
 class Programs:
     """The functions that are compiled for one LLM.
@@ -71,15 +64,14 @@ class Programs:
         self,
         leaves: Leaves,
         pool: Pool,
-        state: SlotState,
+        last_tokens: Int32[Array, "slots"],
         page_blocks: PageBlocks,
-        options: SamplingOptions,
         inputs: DecodeInputs,
-    ) -> StepResult:
-        """Run each sequence's newest token and sample the next one."""
+    ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
+        """Run each sequence's newest token; returns the pool with its keys and values, and the next one's logits."""
         view = self._view(pool)
         positions = jnp.maximum(inputs.kv_lens - 1, 0)
-        is_real = inputs.slots < state.last_tokens.shape[0] - 1
+        is_real = inputs.kv_lens > 0
 
         def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array) -> Array:
             return paged_decode(
@@ -95,24 +87,19 @@ class Programs:
             )
 
         decoder = self._decoder(leaves)
-        hidden, (keys, values) = decoder(state.last_tokens[inputs.slots], positions, attend, page_blocks)
+        hidden, (keys, values) = decoder(last_tokens[inputs.slots], positions, attend, page_blocks)
         rows = jnp.arange(positions.shape[0])
         slot_mapping = _slot_mapping(inputs.page_table, rows, positions, view.shape[2], is_real)
-        logits = decoder.logits(hidden)
-        return self._finish(
-            pool, state, page_blocks, options, inputs.slots, inputs.kv_lens, logits, keys, values, slot_mapping
-        )
+        return self._finish(pool, page_blocks, decoder.logits(hidden), keys, values, slot_mapping)
 
     def prefill(
         self,
         leaves: Leaves,
         pool: Pool,
-        state: SlotState,
         page_blocks: PageBlocks,
-        options: SamplingOptions,
         inputs: PrefillInputs,
-    ) -> StepResult:
-        """Run a chunk of prompt tokens; sample the next token of sequences whose prompt ends in it."""
+    ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
+        """Run a chunk of prompt tokens; returns the pool with theirs, and the logits after each sequence's last."""
         view = self._view(pool)
         ends = inputs.query_start_loc[1:]
         rows = jnp.arange(inputs.token_ids.shape[0], dtype=jnp.int32)
@@ -138,32 +125,22 @@ class Programs:
         hidden, (keys, values) = decoder(inputs.token_ids, positions, attend, page_blocks)
         slot_mapping = _slot_mapping(inputs.page_table, owner, positions, view.shape[2], is_real)
         logits = decoder.logits(hidden[jnp.maximum(ends - 1, 0)])
-        return self._finish(
-            pool, state, page_blocks, options, inputs.slots, inputs.kv_lens, logits, keys, values, slot_mapping
-        )
+        return self._finish(pool, page_blocks, logits, keys, values, slot_mapping)
 
     def _finish(
         self,
         pool: Pool,
-        state: SlotState,
         page_blocks: PageBlocks,
-        options: SamplingOptions,
-        slots: Int32[Array, "seqs"],
-        next_positions: Int32[Array, "seqs"],
         logits: Float[Array, "seqs vocab"],
         keys: Float[Array, "layers tokens kv_heads dim"],
         values: Float[Array, "layers tokens kv_heads dim"],
         slot_mapping: Int32[Array, "tokens"],
-    ) -> StepResult:
-        """Write the pool once, after everything that reads it, and sample."""
+    ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
+        """Write the pool once, after everything that reads it."""
         # Without the barrier XLA may start the write early and copy the pool for the readers.
         keys, values, logits = jax.lax.optimization_barrier((keys, values, logits))
-        written = pool_write(
-            self._view(pool), keys, values, page_blocks, slot_mapping, implementation=self.implementation
-        )
-        row_options = SamplingOptions(*(column[slots] for column in options))
-        sampled = sample(logits, row_options, state.counts, slots, next_positions)
-        return StepResult(written.reshape(pool.shape), state.record(slots, sampled), sampled)
+        pool = pool_write(pool, keys, values, page_blocks, slot_mapping, implementation=self.implementation)
+        return pool, logits
 
     def _decoder(self, leaves: Leaves) -> Any:
         return nnx.merge(self.graph, jax.tree.unflatten(self.structure, leaves))
@@ -183,6 +160,19 @@ def _slot_mapping(
     """Where each token's keys and values go: page * page_tokens + offset, or -1 for padding."""
     pages = page_table[owner, positions // page_tokens]
     return jnp.where(is_real, pages * page_tokens + positions % page_tokens, -1)
+
+
+def sample_next(
+    state: SlotState,
+    options: SamplingOptions,
+    slots: Int32[Array, "seqs"],
+    positions: Int32[Array, "seqs"],
+    logits: Float[Array, "seqs vocab"],
+) -> tuple[SlotState, Sampled]:
+    """Choose the tokens at `positions`, and record them as the slots' newest; `options` are the whole table's."""
+    row_options = SamplingOptions(*(column[slots] for column in options))
+    sampled = sample(logits, row_options, state.counts, slots, positions)
+    return state.record(slots, sampled), sampled
 
 
 def update_page_blocks(
