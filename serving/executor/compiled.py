@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from jax.stages import Compiled
-
 from muxjax.serving.executor.buckets import smallest_bucket
 from muxjax.serving.scheduler.job import JobKind
 
@@ -15,13 +13,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ProgramKey:
-    """A program of one LLM: a decode batch of `size` rows, or a prefill chunk of `size` tokens."""
+    """What a program is compiled for: a decode batch of `size` rows, or a prefill chunk of `size` tokens."""
 
     kind: JobKind
     size: int
 
 
-class CompiledPrograms:
+class CompiledPrograms[Program]:
     """One LLM's programs.
 
     The largest program of each kind is always there, so that no step ever waits for the compiler: until the best
@@ -30,7 +28,7 @@ class CompiledPrograms:
 
     def __init__(
         self,
-        compile_program: Callable[[ProgramKey], Compiled],
+        compile_program: Callable[[ProgramKey], Program],
         buckets: Mapping[JobKind, tuple[int, ...]],
         background: ThreadPoolExecutor,
     ) -> None:
@@ -38,7 +36,7 @@ class CompiledPrograms:
         self._compile = compile_program
         self._buckets = buckets
         self._background = background
-        self._compiled: dict[ProgramKey, Compiled] = {}
+        self._compiled: dict[ProgramKey, Program] = {}
         self._requested: set[ProgramKey] = set()
 
     def common_keys(self) -> Iterator[ProgramKey]:
@@ -52,16 +50,16 @@ class CompiledPrograms:
         if key not in self._compiled:
             self._compiled[key] = self._compile(key)
 
-    def find(self, kind: JobKind, size: int) -> tuple[int, Compiled]:
+    def find(self, kind: JobKind, size: int) -> tuple[int, Program]:
         """A program for so many rows, and its own size; asks for a better fitting one if there is any."""
         best = ProgramKey(kind, smallest_bucket(self._buckets[kind], size))
         if best not in self._compiled and best not in self._requested:
             self._requested.add(best)
             self._background.submit(self._compile_in_background, best)
         for bucket in self._buckets[kind]:
-            compiled = self._compiled.get(ProgramKey(kind, bucket))
-            if bucket >= size and compiled is not None:
-                return bucket, compiled
+            program = self._compiled.get(ProgramKey(kind, bucket))
+            if bucket >= size and program is not None:
+                return bucket, program
         raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the common ones first")
 
     def _compile_in_background(self, key: ProgramKey) -> None:

@@ -1,14 +1,16 @@
 """One LLM on the device: its weights, its sequences' slots, its table of pages and its programs."""
 
+import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.stages import Compiled
-from jaxtyping import Array, Int32
+from jaxtyping import Int32
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.completion import Completion
@@ -18,7 +20,7 @@ from muxjax.serving.executor.program import (
     DecodeInputs,
     PrefillInputs,
     Programs,
-    StepResult,
+    sample_next,
     update_page_blocks,
 )
 from muxjax.serving.executor.program import (
@@ -31,6 +33,13 @@ from muxjax.serving.scheduler.job import Chunk, Job, JobKind
 from muxjax.serving.spec import LLMSpec
 
 _PAGES_PER_UPDATE = 32
+
+
+class Program(NamedTuple):
+    """What runs a job: the model, and then the sampler for as many sequences."""
+
+    forward: Compiled
+    sample: Compiled
 
 
 class LLMRuntime:
@@ -65,7 +74,9 @@ class LLMRuntime:
         )
         # A bfloat16 matmul of one row is an order of magnitude slower than one of two on CPUs (XLA).
         min_rows = 1 if spec.dtype == "float32" else 2
-        self.compiled = CompiledPrograms(
+        self._sampling: dict[int, Compiled] = {}
+        self._sampling_lock = threading.Lock()
+        self.compiled: CompiledPrograms[Program] = CompiledPrograms(
             self._compile,
             {
                 JobKind.DECODE: decode_buckets(spec.max_sequences, min_rows),
@@ -89,12 +100,17 @@ class LLMRuntime:
                 self._bind_slot(_slot(chunk), completions[chunk.sequence.id])
         self._send_new_pages()
         rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
+        rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
         size, program = self.compiled.find(job.kind, rows)
         inputs = self._inputs(job, size, completions)
-        options = self._table.on_device()
-        result: StepResult = program(self._leaves, pool, self._state, self._page_blocks, options, inputs)
-        self._state = result.state
-        return result.pool, result.sampled
+        if job.kind is JobKind.DECODE:
+            pool, logits = program.forward(self._leaves, pool, self._state.last_tokens, self._page_blocks, inputs)
+        else:
+            pool, logits = program.forward(self._leaves, pool, self._page_blocks, inputs)
+        self._state, sampled = program.sample(
+            self._state, self._table.on_device(), inputs.slots, inputs.kv_lens, logits
+        )
+        return pool, sampled
 
     def _bind_slot(self, slot: int, completion: Completion) -> None:
         """Give a sequence that begins, or begins again, its slot's options and counts."""
@@ -149,12 +165,26 @@ class LLMRuntime:
         page_table[: len(chunks)] = self._pool.page_tables(self.spec.name, ids, self._max_pages)
         return slots, kv_lens, page_table
 
-    def _compile(self, key: ProgramKey) -> Compiled:
-        function = self._programs.decode if key.kind is JobKind.DECODE else self._programs.prefill
-        nothing = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
-        arguments = (self._leaves, self._state, self._page_blocks, self._table.on_device(), nothing)
-        leaves, *rest = jax.tree.map(_shape_of, arguments)
-        return jax.jit(function, donate_argnums=(1, 2)).lower(leaves, self._pool_shape, *rest).compile()
+    def _compile(self, key: ProgramKey) -> Program:
+        inputs = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
+        if key.kind is JobKind.DECODE:
+            arguments = _shapes((self._state.last_tokens, self._page_blocks, inputs))
+            forward = jax.jit(self._programs.decode, donate_argnums=1)
+        else:
+            arguments = _shapes((self._page_blocks, inputs))
+            forward = jax.jit(self._programs.prefill, donate_argnums=1)
+        compiled = forward.lower(_shapes(self._leaves), self._pool_shape, *arguments).compile()
+        return Program(compiled, self._compile_sampling(inputs.slots.shape[0]))
+
+    def _compile_sampling(self, seqs: int) -> Compiled:
+        with self._sampling_lock:
+            if seqs not in self._sampling:
+                row = jax.ShapeDtypeStruct((seqs,), jnp.int32)
+                logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32)
+                arguments = _shapes((self._state, self._table.on_device()))
+                jitted = jax.jit(sample_next, donate_argnums=0)
+                self._sampling[seqs] = jitted.lower(*arguments, row, row, logits).compile()
+            return self._sampling[seqs]
 
 
 def _slot(chunk: Chunk) -> int:
@@ -163,5 +193,5 @@ def _slot(chunk: Chunk) -> int:
     return chunk.sequence.slot
 
 
-def _shape_of(array: Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+def _shapes(arrays: Any) -> Any:
+    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)
