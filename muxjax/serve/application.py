@@ -82,7 +82,8 @@ class Application:
 
     async def _load(self) -> None:
         """Load, then follow the LLMs' news for ever. Raises NothingToServeError."""
-        attention = await asyncio.to_thread(default_implementation)  # compiles C kernels the first time
+        self._display.phase("attention", "prepares its kernels, which takes a moment the first time")
+        attention = await asyncio.to_thread(default_implementation)
         self._display.phase("attention", f"{attention.name}: {attention.reason}")
         self._engine.start()
         is_settled = False

@@ -36,14 +36,16 @@ def _generate(python: str, where: str, endpoint: Endpoint, source: str) -> str:
 
 
 def _python(endpoint: Endpoint, source: str, address: str) -> list[str]:
-    prompt = f"text={_prompt(source)!r}" if endpoint.tokenizer else "token_ids=pb.TokenIds(ids=[1, 2, 3])"
+    prompt, news = "token_ids=pb.TokenIds(ids=[1, 2, 3])", "*message.token_ids, end=' '"
+    if endpoint.tokenizer:
+        prompt, news = f"text={_prompt(source)!r}", "message.text, end=''"
     return [
         "  import grpc",
         "  from muxjax.serving.frontends.grpc import inference_pb2 as pb, inference_pb2_grpc",
         f'  stub = inference_pb2_grpc.InferenceStub(grpc.insecure_channel("{address}"))',
         f'  request = pb.GenerateRequest(model="{endpoint.name}", {prompt}, sampling=pb.SamplingParams(max_tokens=64))',
         "  for message in stub.Generate(request):",
-        '      print(message.text, end="", flush=True)',
+        f"      print({news}, flush=True)",
     ]
 
 

@@ -128,6 +128,14 @@ def test_text_goes_in_and_comes_out(server: ServerProcess) -> None:
     assert len(runs[0].stdout) > 4
 
 
+def test_a_chat_goes_through_the_models_template(server: ServerProcess) -> None:
+    command = [sys.executable, "-m", "muxjax.client", "chat", "--address", address(server), "--model", "text"]
+    options = ["--max-tokens", "8", "--temperature", "0", "--ignore-eos"]
+    done = subprocess.run([*command, *options], input="hi\n", capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
 def test_the_closing_lines_can_be_copied(server: ServerProcess, folder: Path) -> None:
     config = load_config(Path(write_config(folder, f"{{text: {TEXT}, ids: {IDS}}}"))).config
     endpoints = [Endpoint("text", 400, 4096, Tokenizer.load(folder / "text")), Endpoint("ids", 400, 4096, None)]
