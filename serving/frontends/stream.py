@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from muxjax.serving.errors import RequestError
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
 
-MAX_UNREAD = 65_536
+MAX_UNREAD = 131_072
 """Tokens, each counted again for every top logprob, that may wait for a client before its request is aborted."""
 
 

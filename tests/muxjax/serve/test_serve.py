@@ -208,25 +208,24 @@ def test_a_second_ctrl_c_stops_at_once(folder: Path) -> None:
         assert server.process.stderr.read() == ""
 
 
-def test_when_nothing_loads_it_ends(folder: Path) -> None:
-    with serve_process(write_config(folder, "{corrupt: corrupt}")) as server:
-        server.wait_for("failed")
-        server.wait_for("stopped")
-        assert server.process.wait(20) == 1
-        assert server.process.stderr is not None
-        assert server.process.stderr.read() == "no model could be loaded\n"
+def test_when_nothing_loads_it_ends(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([write_config(folder, "{corrupt: corrupt}")]) == 1
+    captured = capsys.readouterr()
+    events = [json.loads(line)["event"] for line in captured.out.splitlines()]
+    assert events[0] == "start"
+    assert events[-2:] == ["failed", "stopped"]
+    assert captured.err == "no model could be loaded\n"
 
 
-def test_a_port_in_use_is_told_before_anything_loads(folder: Path) -> None:
+def test_a_port_in_use_is_told_before_anything_loads(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "muxjax.serve", write_config(folder, f"{{ids: {IDS}}}"), "--port", port]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"cannot listen on 127.0.0.1:{port}: another program has the port")
-    assert "loading" not in done.stdout
+        assert main([write_config(folder, f"{{ids: {IDS}}}"), "--port", port]) == 2
+    captured = capfd.readouterr()
+    assert captured.err.splitlines()[-1].startswith(f"cannot listen on 127.0.0.1:{port}: another program has the port")
+    assert "loading" not in captured.out
 
 
 def test_check_shows_the_plan_and_loads_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

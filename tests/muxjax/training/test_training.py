@@ -33,10 +33,10 @@ def leaves(trainer: Trainer) -> list[np.ndarray]:
 
 
 def test_training_lowers_the_loss(task: ArithmeticTask) -> None:
-    reports = list(Trainer(recipe(steps=60), task).run())
-    assert reports[-1].step == 60
+    reports = list(Trainer(recipe(steps=40), task).run())
+    assert reports[-1].step == 40
     assert reports[-1].progress == 1
-    assert reports[-1].training_loss < reports[0].training_loss - 0.3
+    assert reports[-1].training_loss < reports[0].training_loss - 0.2
 
 
 def test_a_resumed_run_goes_on_as_if_never_stopped(task: ArithmeticTask, tmp_path: Path) -> None:
