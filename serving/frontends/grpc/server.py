@@ -1,5 +1,7 @@
 """The gRPC server: the native service, health and reflection on one port."""
 
+import socket
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -92,9 +94,19 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
 def _listen(server: grpc.aio.Server, host: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
     try:
+        _probe(host, port)
         return f"{shown}:{server.add_insecure_port(f'{shown}:{port}')}"
-    except RuntimeError:
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ListenError(
-            f"cannot listen on {shown}:{port}: another program has the port, or this machine has no such address; "
-            "choose others with --port and --host (server.port and server.host in the configuration)"
-        ) from None
+            f"cannot listen on {shown}:{port}: {reason}; "
+            "choose another with --port and --host (server.port and server.host in the configuration)"
+        ) from error
+
+
+def _probe(host: str, port: int) -> None:
+    """Raises OSError with the reason why an address cannot be had, which gRPC's own error lacks."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)

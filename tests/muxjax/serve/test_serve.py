@@ -224,7 +224,7 @@ def test_a_port_in_use_is_told_before_anything_loads(folder: Path, capfd: pytest
         port = str(taken.getsockname()[1])
         assert main([write_config(folder, f"{{ids: {IDS}}}"), "--port", port]) == 2
     captured = capfd.readouterr()
-    assert captured.err.splitlines()[-1].startswith(f"cannot listen on 127.0.0.1:{port}: another program has the port")
+    assert captured.err.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with ")
     assert "loading" not in captured.out
 
 

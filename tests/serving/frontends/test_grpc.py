@@ -353,12 +353,16 @@ def test_draining_ends_with_its_time() -> None:
         eventually(lambda: len(echo.unit.aborted) == 1)
 
 
-def test_a_taken_port_is_an_error_that_says_what_to_do(echo: Echo) -> None:
-    async def listen_again() -> None:
-        GrpcServer(echo.service, port=int(echo.address.rpartition(":")[2]))
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address"), ("no.invalid", "")],
+)
+def test_an_address_that_cannot_be_had_says_why_and_what_to_do(echo: Echo, host: str, reason: str) -> None:
+    async def listen() -> None:
+        GrpcServer(echo.service, host=host, port=int(echo.address.rpartition(":")[2]))
 
-    with pytest.raises(ListenError, match=r"cannot listen on 127\.0\.0\.1:\d+: another program has the port.*--port"):
-        echo.run(listen_again()).result(10)
+    with pytest.raises(ListenError, match=rf"cannot listen on {host}:\d+: {reason}.*; choose another with --port"):
+        echo.run(listen()).result(10)
 
 
 def test_an_oversized_message_is_refused_before_it_is_read() -> None:
