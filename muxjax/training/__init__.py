@@ -1,0 +1,1 @@
+"""How the demo models are made: corpora, tokenizers, recipes, the training loop and its evaluation."""
