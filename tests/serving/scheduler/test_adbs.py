@@ -115,6 +115,16 @@ def test_while_a_prefill_waits_for_blocks_decodes_leave_them_free() -> None:
     assert chunks(step, DECODE) == [(full.id, 2 * PAGE, 1)]
 
 
+def test_no_one_is_preempted_while_others_can_free_blocks() -> None:
+    unit = SmallUnit("adbs", 8, dict.fromkeys("ab", SHARE))
+    full, roomy = unit.add("a", prompt=3 * PAGE), unit.add("a", prompt=3 * PAGE - 8)
+    unit.step()
+    unit.pool.allocate("b", sequence_id=999, num_pages=2)
+    unit.add("b", prompt=PAGE)
+    assert chunks(unit.step(), DECODE) == [(roomy.id, 3 * PAGE - 8, 1)]
+    assert (full.preemptions, roomy.preemptions) == (0, 0)
+
+
 def test_decodes_that_alone_can_free_blocks_go_on() -> None:
     unit = SmallUnit("adbs", 8, dict.fromkeys("ab", SHARE))
     running = unit.add("a", prompt=4 * PAGE, output=PAGE + 1)
@@ -138,13 +148,12 @@ def test_decodes_that_alone_can_free_blocks_preempt_for_them() -> None:
 
 def test_a_prompt_that_was_begun_passes_the_prefill_that_waits_for_blocks() -> None:
     unit = SmallUnit("adbs", 8, dict.fromkeys("ab", SHARE), max_prefill_tokens=2 * PAGE)
-    begun = unit.add("a", prompt=6 * PAGE)
+    begun = unit.add("a", prompt=5 * PAGE)
     unit.step()
-    unit.add("b", prompt=3 * PAGE)
-    behind = unit.add("a", prompt=PAGE)
+    unit.add("b", prompt=4 * PAGE)
+    unit.add("a", prompt=PAGE)  # would fit, but is new
     assert chunks(unit.step(), PREFILL) == [(begun.id, 2 * PAGE, 2 * PAGE)]
-    assert chunks(unit.step(), PREFILL) == [(begun.id, 4 * PAGE, 2 * PAGE)]
-    assert behind.slot is None
+    assert chunks(unit.step(), PREFILL) == [(begun.id, 4 * PAGE, PAGE)]
 
 
 def test_no_new_prompt_passes_the_prefill_that_waits_for_blocks() -> None:

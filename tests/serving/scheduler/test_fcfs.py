@@ -43,12 +43,13 @@ def test_a_prompt_that_was_begun_passes_one_that_waits_for_blocks() -> None:
     unit = SmallUnit("fcfs", 8, dict.fromkeys("ab", SHARE), max_prefill_tokens=2 * PAGE)
     old = unit.add("a", prompt=PAGE, output=3)
     unit.step()
-    middle, begun = unit.add("a", prompt=4 * PAGE), unit.add("b", prompt=4 * PAGE)
+    middle, begun = unit.add("a", prompt=4 * PAGE), unit.add("b", prompt=3 * PAGE)
     unit.scheduler.queues["a"].waiting.clear()  # as if it had been preempted later on
     unit.step()
     unit.scheduler.queues["a"].enqueue(middle)
     assert (old.state, begun.num_computed) == (SequenceState.RUNNING, 2 * PAGE)
-    assert chunks(unit.step(), PREFILL) == [(begun.id, 2 * PAGE, 2 * PAGE)]
+    unit.add("b", prompt=PAGE)  # would fit, but is new
+    assert chunks(unit.step(), PREFILL) == [(begun.id, 2 * PAGE, PAGE)]
     assert middle.slot is None
 
 

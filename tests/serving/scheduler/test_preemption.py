@@ -82,6 +82,16 @@ def test_a_sequence_without_a_page_stalls_while_others_go_on() -> None:
     assert chunks(unit.step(), DECODE) == [(new.id, 2 * PAGE, 1)]
 
 
+def test_no_more_are_preempted_than_the_rest_needs() -> None:
+    unit = crowded(num_blocks=6)
+    old, middle, new = (unit.add("a", prompt) for prompt in (PAGE, PAGE - 4, PAGE))
+    unit.step()
+    unit.pool.allocate("b", sequence_id=999, num_pages=3)
+    unit.step()
+    assert (old.preemptions, middle.preemptions, new.preemptions) == (0, 0, 1)
+    assert old.capacity == 2 * PAGE
+
+
 def test_a_preempted_sequence_recomputes_all_its_tokens_before_newer_ones_start() -> None:
     unit = crowded(max_sequences=2)
     old, young, late = (unit.add("a", prompt=2 * PAGE, output=3 * PAGE) for _ in range(3))
@@ -168,6 +178,6 @@ def test_admission_leaves_running_sequences_a_page_each() -> None:
 def test_preempted_sequences_are_reported_with_the_step() -> None:
     unit = crowded(num_blocks=4)
     old, young = (unit.add("a", prompt=PAGE, output=20) for _ in range(2))
-    steps = [unit.step() for _ in range(PAGE + 2)]
+    steps = [unit.step() for _ in range(PAGE + 5)]
     assert [step.preempted for step in steps if step and step.preempted] == [(young,)]
     assert old.preemptions == 0
