@@ -1,7 +1,7 @@
 """From a YAML file to a checked configuration, or to all that is wrong with it."""
 
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +51,18 @@ def load_config(path: Path | None) -> LoadedConfig:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(str(path), [Problem((), f"cannot be read: {reason}", None)]) from error
     source = YamlSource(text, str(path))
+    return _checked(source, source.data, {"folder": path.parent})
+
+
+def config_of(sections: Mapping[str, object]) -> LoadedConfig:
+    """The configuration with these sections, as a Python program gives them. Raises ConfigurationError."""
+    return _checked(YamlSource("", "the configuration"), sections, {})
+
+
+def _checked(source: YamlSource, data: object, context: dict[str, Path]) -> LoadedConfig:
     found = source.problems
     try:
-        config = Config.model_validate(source.data, context={"folder": path.parent})
+        config = Config.model_validate(data, context=context)
     except ValidationError as error:
         found = found + [_problem(details, source) for details in error.errors(include_url=False)]
     if found:
