@@ -15,9 +15,27 @@ from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 
 # Head sizes, depths and head counts that differ, so that the LLMs' pages do.
 SHAPES: Mapping[str, Mapping[str, object]] = {
-    "small": {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 32},
-    "odd": {"hidden_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 20},
-    "wide": {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 128},
+    "small": {
+        "hidden_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+    },
+    "odd": {
+        "hidden_size": 40,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 20,
+    },
+    "wide": {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+    },
 }
 VOCAB = 131
 MAX_CONTEXT = 320
@@ -43,7 +61,9 @@ def write_configs(directory: Path) -> dict[str, str]:
     return sources
 
 
-def unit_spec(sources: Mapping[str, str], *, num_blocks: int = 2000, policy: str = "adbs", **changed: object) -> UnitSpec:
+def unit_spec(
+    sources: Mapping[str, str], *, num_blocks: int = 2000, policy: str = "adbs", **changed: object
+) -> UnitSpec:
     """A unit of these LLMs; `changed` are fields of LLMSpec or SchedulingSpec."""
     scheduling_fields = {"max_prefill_tokens", "quota_period"}
     scheduling = {name: value for name, value in changed.items() if name in scheduling_fields}
@@ -95,9 +115,14 @@ class Client:
         result.error = output.error
         return output
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any completion has not ended."""
+        return any(result.finish_reason is None for result in self.results.values())
+
     def wait(self) -> dict[tuple[str, int], Result]:
         """All results, when every request has ended."""
-        while any(result.finish_reason is None for result in self.results.values()):
+        while self.is_waiting:
             self.take()
         return self.results
 
