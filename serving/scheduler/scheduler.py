@@ -32,8 +32,14 @@ class Scheduler:
     A sequence is decoded on while its last tokens are unread. It ends only by `finish`, `abort` and `expire`; its pages
     are free at once, even if a job in flight still uses them, because later work on the device runs later.
 
+    Who cannot run a job calls `job_finished` all the same and then aborts the sequences in it.
+
     No one starves: within an LLM sequences start in order of arrival, policies let every LLM have its turn, and only
     newer sequences are preempted for older ones.
+
+    Attributes:
+        pool: the unit's head blocks: their use and the quotas.
+        queues: each LLM's sequences by state, to read only: what waits, what runs, how many were preempted.
     """
 
     def __init__(
