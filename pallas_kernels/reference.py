@@ -1,4 +1,4 @@
-"""What the definitions of paged_decode and ragged_prefill share: one query against one list of tokens."""
+"""What the definitions of paged_decode and ragged_prefill share: the newest tokens of a sequence against all of it."""
 
 import numpy as np
 from jaxtyping import Float64, Int, Num
@@ -13,19 +13,22 @@ def past_tokens(
     return used.transpose(1, 0, 2, 3).reshape(2, -1, pool.shape[3])[:, :count, :dim]
 
 
-def attend_one(
-    query: Num[np.ndarray, " dim"],
+def causal_attention(
+    queries: Num[np.ndarray, "rows dim"],
     keys: Num[np.ndarray, "tokens dim"],
     values: Num[np.ndarray, "tokens dim"],
     sm_scale: float,
     sliding_window: int | None,
     soft_cap: float | None,
-) -> Float64[np.ndarray, " dim"]:
-    """Attention of the last token's query over all tokens up to itself, or over the last `sliding_window` of them."""
-    start = 0 if sliding_window is None else max(0, len(keys) - sliding_window)
-    scores = sm_scale * (keys[start:].astype(np.float64) @ query.astype(np.float64))
+) -> Float64[np.ndarray, "rows dim"]:
+    """Attention of the last `rows` tokens, each over all tokens up to itself or the last `sliding_window` of them."""
+    scores = sm_scale * (queries.astype(np.float64) @ keys.astype(np.float64).T)
     if soft_cap is not None:
         scores = soft_cap * np.tanh(scores / soft_cap)
-    weights = np.exp(scores - scores.max())
-    attention: Float64[np.ndarray, " dim"] = weights @ values[start:].astype(np.float64) / weights.sum()
+    token = np.arange(len(keys))
+    row = token[len(keys) - len(queries) :, None]
+    visible = (token <= row) & (token > row - (sliding_window or len(keys)))
+    scores = np.where(visible, scores, -np.inf)
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    attention: Float64[np.ndarray, "rows dim"] = weights @ values.astype(np.float64) / weights.sum(axis=1)[:, None]
     return attention

@@ -20,7 +20,7 @@ struct attention {
   const char *queries, *keys, *values, *pool;
   char *output;
   const int32_t *page_blocks, *page_table, *starts, *kv_lens;
-  int64_t rows, sequences, q_heads, kv_heads, group, lane, blocks, page_tokens, pages, max_pages, window;
+  int64_t rows, sequences, q_heads, kv_heads, group, lane, token_bytes, blocks, page_tokens, pages, max_pages, window;
   float sm_scale, soft_cap;  // no cap: 0
   struct row_block *row_blocks;
 };
@@ -31,28 +31,35 @@ static int64_t row_element(const struct attention *a, int64_t sequence, int64_t 
   return (token * a->q_heads + head) * a->lane;
 }
 
+// The keys of a token in the pool; its values are as far behind as a page's keys are long.
+static const char *past_keys(const struct attention *a, int64_t sequence, int64_t kv_head, int64_t position) {
+  const int64_t page = a->page_table[sequence * a->max_pages + position / a->page_tokens];
+  const int64_t block = a->page_blocks[page * a->kv_heads + kv_head];
+  return a->pool + (2 * block * a->page_tokens + position % a->page_tokens) * a->token_bytes;
+}
+
 static void add_past(const struct attention *a, struct rows *rows, int64_t sequence, int64_t kv_head, int64_t first,
                      int64_t past) {
-  const int64_t stride = a->lane * (int64_t)element_bytes(a->type), most = min64(TILE_TOKENS, TILE_ELEMENTS / a->lane);
-  const int32_t *pages = a->page_table + sequence * a->max_pages;
-  for (int64_t position = first, count; position < past; position += count) {
-    int64_t offset = position % a->page_tokens;
-    count = min64(min64(most, a->page_tokens - offset), past - position);
-    int64_t block = a->page_blocks[pages[position / a->page_tokens] * a->kv_heads + kv_head];
-    const char *keys = a->pool + (2 * block * a->page_tokens + offset) * stride;
-    add_tile(rows, (struct tile){keys, keys + a->page_tokens * stride, a->type, stride, position, (int)count});
+  const char *keys = first < past ? past_keys(a, sequence, kv_head, first) : NULL;
+  for (int64_t position = first; position < past;) {
+    const int64_t left_in_page = a->page_tokens - position % a->page_tokens;
+    const int64_t count = min64(min64(tile_tokens(a->lane), left_in_page), past - position);
+    struct tile tile = {.keys = keys, .values = keys + a->page_tokens * a->token_bytes, .type = a->type,
+                        .stride = a->token_bytes, .count = (int)count, .position = position};
+    position += count;
+    if (position < past) tile.next_keys = keys = past_keys(a, sequence, kv_head, position);
+    add_tile(rows, tile);
   }
 }
 
 static void add_own(const struct attention *a, struct rows *rows, int64_t sequence, int64_t kv_head, int64_t first,
                     int64_t past) {
-  const int64_t bytes = a->lane * (int64_t)element_bytes(a->type), most = min64(TILE_TOKENS, TILE_ELEMENTS / a->lane);
-  const int64_t end = rows->position[rows->count - 1] + 1;
+  const int64_t end = rows->position[rows->count - 1] + 1, stride = a->kv_heads * a->token_bytes;
   for (int64_t position = max64(first, past), count; position < end; position += count) {
-    count = min64(most, end - position);
-    int64_t offset = ((a->starts[sequence] + position - past) * a->kv_heads + kv_head) * bytes;
-    add_tile(rows, (struct tile){a->keys + offset, a->values + offset, a->type, a->kv_heads * bytes, position,
-                                 (int)count});
+    count = min64(tile_tokens(a->lane), end - position);
+    const int64_t offset = (a->starts[sequence] + position - past) * stride + kv_head * a->token_bytes;
+    add_tile(rows, (struct tile){.keys = a->keys + offset, .values = a->values + offset, .type = a->type,
+                                 .stride = stride, .count = (int)count, .position = position});
   }
 }
 
@@ -62,7 +69,7 @@ static void attend(const void *shared, int64_t item) {
   const int64_t first_row = a->row_blocks[item / a->kv_heads].first_row;
   const int64_t tokens = a->starts[sequence + 1] - a->starts[sequence], past = a->kv_lens[sequence] - tokens;
   struct rows rows;
-  rows.count = (int)min64(min64(BLOCK_ROWS, TILE_ELEMENTS / a->lane), tokens * a->group - first_row);
+  rows.count = (int)min64(block_rows(a->lane), tokens * a->group - first_row);
   rows.lane = a->lane;
   rows.window = a->window;
   rows.soft_cap = a->soft_cap;
@@ -70,10 +77,10 @@ static void attend(const void *shared, int64_t item) {
     const int64_t element = row_element(a, sequence, kv_head, first_row + r);
     rows.position[r] = past + (first_row + r) / a->group;
     rows.peak[r] = -INFINITY;
-    rows.total[r] = 0;
+    rows.total[r] = splat(0);
     for (int64_t d = 0; d < a->lane; d += LANES) {
-      store(rows.queries + r * a->lane, d, FLOAT32, load(a->queries, element + d, a->query_type) * a->sm_scale);
-      store(rows.weighted + r * a->lane, d, FLOAT32, splat(0));
+      store(rows.queries, r * a->lane + d, FLOAT32, load(a->queries, element + d, a->query_type) * a->sm_scale);
+      store(rows.weighted, r * a->lane + d, FLOAT32, splat(0));
     }
   }
   const int64_t first = max64(rows.position[0] - a->window + 1, 0);
@@ -81,8 +88,9 @@ static void attend(const void *shared, int64_t item) {
   add_own(a, &rows, sequence, kv_head, first, past);
   for (int r = 0; r < rows.count; r++) {
     const int64_t element = row_element(a, sequence, kv_head, first_row + r);
+    const float total = sum_lanes(rows.total[r]);
     for (int64_t d = 0; d < a->lane; d += LANES)
-      store(a->output, element + d, a->query_type, load(rows.weighted + r * a->lane, d, FLOAT32) / rows.total[r]);
+      store(a->output, element + d, a->query_type, load(rows.weighted, r * a->lane + d, FLOAT32) / total);
   }
 }
 
@@ -124,7 +132,7 @@ static void clear_padding(const struct attention *a) {
 
 // Cuts all rows into blocks, the last ones first: later rows see more, and long items should not come last.
 static int64_t cut_rows(struct attention *a) {
-  const int64_t size = min64(BLOCK_ROWS, TILE_ELEMENTS / a->lane);
+  const int64_t size = block_rows(a->lane);
   int64_t blocks = 0;
   for (int64_t s = a->sequences - 1; s >= 0; s--) {
     const int64_t rows = a->kv_lens[s] == 0 ? 0 : (a->starts[s + 1] - a->starts[s]) * a->group;
@@ -173,14 +181,15 @@ static XLA_FFI_Error *read_arguments(const XLA_FFI_CallFrame *frame, struct atte
       .soft_cap = float_attribute(frame, "soft_cap"),
   };
   if (!read_element(pool->dtype, &a->type) || !read_element(queries->dtype, &a->query_type) ||
-      keys->dtype != pool->dtype || a->lane % LANES != 0 || a->lane > TILE_ELEMENTS || a->window < 1)
+      keys->dtype != pool->dtype || a->lane % LANES != 0 || a->lane > MAX_LANE || a->window < 1)
     return invalid(frame, "attention: these dtypes, head sizes or options are not supported");
+  a->token_bytes = a->lane * (int64_t)element_bytes(a->type);
   return NULL;
 }
 
 // How many threads are worth waking: one for each so many elements of keys that are read.
 static int64_t worthwhile_threads(const struct attention *a) {
-  const int64_t size = min64(BLOCK_ROWS, TILE_ELEMENTS / a->lane);
+  const int64_t size = block_rows(a->lane);
   int64_t elements = 0;
   for (int64_t s = 0; s < a->sequences; s++) {
     const int64_t blocks = ((a->starts[s + 1] - a->starts[s]) * a->group + size - 1) / size;

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from muxjax.pallas_kernels.cpu.library import native_kernels, target_name
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
-LANE_MULTIPLE, MAX_LANE = 16, 4096
+LANE_MULTIPLE, MAX_LANE = 16, 256
 NO_WINDOW = np.iinfo(np.int32).max
 
 

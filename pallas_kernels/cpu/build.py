@@ -14,7 +14,7 @@ import jax
 SOURCE_DIRECTORY = Path(__file__).parent
 COMPILERS = ("cc", "gcc", "clang")
 # -ffp-contract lets a * b + c be one rounding, as it is by default in GNU C but not with every compiler.
-FLAGS = ("-std=gnu11", "-O3", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
+FLAGS = ("-std=gnu11", "-O2", "-march=native", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
 TIMEOUT_SECONDS = 300
 
 

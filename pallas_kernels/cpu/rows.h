@@ -8,33 +8,39 @@
 enum {
   TILE_TOKENS = 64,
   BLOCK_ROWS = 64,
-  TILE_ELEMENTS = 4096,  // of keys, of values, of queries: 16 KiB each, so that a block works in the first-level cache
+  TILE_ELEMENTS = 4096,  // of keys, of values, of queries: 16 KiB each, so that a block works in the nearest caches
+  MAX_LANE = TILE_ELEMENTS / 16,  // a tile has at least 16 tokens
 };
 
 // Some tokens of one sequence and KV head; the first one's position is `position`.
 struct tile {
   const char *keys, *values;
+  const char *next_keys;  // what will be read after this tile, to be fetched meanwhile; NULL when not known
+  ptrdiff_t stride;       // bytes from token to token
   enum element type;
-  ptrdiff_t stride;  // bytes from token to token
-  int64_t position;
   int count;
+  int64_t position;
 };
 
-// A block of rows on its way through the tokens; `position` is a row's own, the last one it sees.
 struct rows {
   int count;
   int64_t lane, window;
-  float soft_cap;
-  int64_t position[BLOCK_ROWS];
-  float peak[BLOCK_ROWS], total[BLOCK_ROWS];
-  float queries[TILE_ELEMENTS] __attribute__((aligned(64)));   // [count, lane], scaled
-  float weighted[TILE_ELEMENTS] __attribute__((aligned(64)));  // [count, lane]
-  float keys[TILE_ELEMENTS] __attribute__((aligned(64)));      // a tile as float32
-  float values[TILE_ELEMENTS] __attribute__((aligned(64)));
+  float soft_cap;                // 0 for none
+  int64_t position[BLOCK_ROWS];  // a row's own, the last one that it sees; not decreasing
+  float peak[BLOCK_ROWS];        // the largest score so far
+  vec total[BLOCK_ROWS];         // sum of exp(score - peak), still to be summed over the lanes
+  vec queries[TILE_ELEMENTS / LANES];   // [count, lane], scaled
+  vec weighted[TILE_ELEMENTS / LANES];  // [count, lane]: sum of exp(score - peak) * value
+  vec keys[TILE_ELEMENTS / LANES];      // a tile's, as float32: [lane, tokens]
+  vec values[TILE_ELEMENTS / LANES];    // [tokens, lane]
 };
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// How many tokens make a tile, and how many rows a block, for heads of this size.
+static inline int64_t tile_tokens(int64_t lane) { return min64(TILE_TOKENS, TILE_ELEMENTS / lane); }
+static inline int64_t block_rows(int64_t lane) { return min64(BLOCK_ROWS, TILE_ELEMENTS / lane); }
 
 // Adds the tokens of a tile to the rows that see them.
 void add_tile(struct rows *rows, struct tile tile);

@@ -6,23 +6,23 @@
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __F16C__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
 #define INLINE static inline __attribute__((always_inline))
 
+// EACH_LANE(F, h) lists F(lane, h) for all lanes.
+#define FOUR_LANES(F, h, i) F(i, h), F((i) + 1, h), F((i) + 2, h), F((i) + 3, h)
 #if defined(__AVX512F__)
 #define LANES 16
-#define EACH_LANE(F, h) \
-  F(0, h), F(1, h), F(2, h), F(3, h), F(4, h), F(5, h), F(6, h), F(7, h), F(8, h), F(9, h), F(10, h), F(11, h), \
-      F(12, h), F(13, h), F(14, h), F(15, h)
-#elif defined(__AVX__)
+#define EACH_LANE(F, h) FOUR_LANES(F, h, 0), FOUR_LANES(F, h, 4), FOUR_LANES(F, h, 8), FOUR_LANES(F, h, 12)
+#elif defined(__AVX2__) && defined(__F16C__)
 #define LANES 8
-#define EACH_LANE(F, h) F(0, h), F(1, h), F(2, h), F(3, h), F(4, h), F(5, h), F(6, h), F(7, h)
+#define EACH_LANE(F, h) FOUR_LANES(F, h, 0), FOUR_LANES(F, h, 4)
 #else
 #define LANES 4
-#define EACH_LANE(F, h) F(0, h), F(1, h), F(2, h), F(3, h)
+#define EACH_LANE(F, h) FOUR_LANES(F, h, 0)
 #endif
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -38,15 +38,18 @@ INLINE vec splat(float value) { return value - (vec){0}; }
 
 INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
 
-// half_to_float and float_to_half convert float16; hardware does it.
+// Conversions of 16 bits to 32: `widen` of integers, the others of float16. Compilers do not find the x86 instructions.
 #if LANES == 16
+INLINE uvec widen(half_vec half) { return (uvec)_mm512_cvtepu16_epi32((__m256i)half); }
 INLINE vec half_to_float(half_vec half) { return (vec)_mm512_cvtph_ps((__m256i)half); }
-INLINE half_vec float_to_half(vec value) { return (half_vec)_mm512_cvtps_ph((__m512)value, 8); }
-#elif defined(__F16C__)
+INLINE half_vec float_to_half(vec value) { return (half_vec)_mm512_cvtps_ph((__m512)value, _MM_FROUND_NO_EXC); }
+#elif LANES == 8
+INLINE uvec widen(half_vec half) { return (uvec)_mm256_cvtepu16_epi32((__m128i)half); }
 INLINE vec half_to_float(half_vec half) { return (vec)_mm256_cvtph_ps((__m128i)half); }
-INLINE half_vec float_to_half(vec value) { return (half_vec)_mm256_cvtps_ph((__m256)value, 8); }
+INLINE half_vec float_to_half(vec value) { return (half_vec)_mm256_cvtps_ph((__m256)value, _MM_FROUND_NO_EXC); }
 #else
 typedef _Float16 float16_vec __attribute__((vector_size(2 * LANES)));
+INLINE uvec widen(half_vec half) { return __builtin_convertvector(half, uvec); }
 INLINE vec half_to_float(half_vec half) { return __builtin_convertvector((float16_vec)half, vec); }
 INLINE half_vec float_to_half(vec value) { return (half_vec)__builtin_convertvector(value, float16_vec); }
 #endif
@@ -61,7 +64,7 @@ INLINE vec load(const void *elements, ptrdiff_t index, enum element type) {
   }
   memcpy(&half, (const uint16_t *)elements + index, sizeof half);
   // bfloat16 is the upper half of float32.
-  return type == FLOAT16 ? half_to_float(half) : (vec)(__builtin_convertvector(half, uvec) << 16);
+  return type == FLOAT16 ? half_to_float(half) : (vec)(widen(half) << 16);
 }
 
 // Rounds to nearest, ties to even; NaN stays NaN.
@@ -82,59 +85,63 @@ INLINE void store(void *elements, ptrdiff_t index, enum element type, vec value)
   memcpy((uint16_t *)elements + index, &half, sizeof half);
 }
 
-// Lane i of BLEND is lane i of a where bit h of i is 0, else of b; SWAP takes the lane with that bit flipped.
-#define BLEND(i, h) ((i) & (h) ? LANES + (i) : (i))
-#define SWAP(i, h) ((i) & (h) ? LANES + (i) - (h) : (i) + (h))
+// PERMUTE(a, b, F, h) takes lane F(i, h) of a followed by b for each lane i.
 #if defined(__clang__) || __GNUC__ >= 12
 #define PERMUTE(a, b, F, h) __builtin_shufflevector(a, b, EACH_LANE(F, h))
 #else
 #define PERMUTE(a, b, F, h) __builtin_shuffle(a, b, (ivec){EACH_LANE(F, h)})
 #endif
-#define FOLD(h)                    \
-  _Pragma("GCC unroll 16") for (int i = 0; i < (h); i++) \
-      sums[i] = PERMUTE(sums[i], sums[i + (h)], BLEND, h) + PERMUTE(sums[i], sums[i + (h)], SWAP, h)
+#define LANE(i, h) (i)
+#define OF_B(i) (LANES + (i))
+#define BLEND(i, h) ((i) & (h) ? OF_B(i) : (i))
+#define SWAP(i, h) ((i) & (h) ? OF_B((i) - (h)) : (i) + (h))
+#define FIRST_HALVES(i, h) ((i) & (h) ? OF_B((i) - (h)) : (i))
+#define SECOND_HALVES(i, h) ((i) & (h) ? OF_B(i) : (i) + (h))
+// Runs STEP(h) for h = LANES / 2, ..., 2, 1.
+#if LANES == 16
+#define HALVING(STEP) STEP(8) STEP(4) STEP(2) STEP(1)
+#elif LANES == 8
+#define HALVING(STEP) STEP(4) STEP(2) STEP(1)
+#else
+#define HALVING(STEP) STEP(2) STEP(1)
+#endif
 
 // Lane i of the result is the sum of all lanes of sums[i]. Overwrites sums.
 INLINE vec sum_each(vec sums[LANES]) {
-#if LANES >= 16
-  FOLD(8);
-#endif
-#if LANES >= 8
-  FOLD(4);
-#endif
-  FOLD(2);
-  FOLD(1);
+#define FOLD(h)                                            \
+  _Pragma("GCC unroll 16") for (int i = 0; i < (h); i++) { \
+    const vec a = sums[i], b = sums[i + (h)];              \
+    sums[i] = PERMUTE(a, b, BLEND, h) + PERMUTE(a, b, SWAP, h); \
+  }
+  HALVING(FOLD)
   return sums[0];
 }
 
-// Adds, or takes the larger of, each lane and the one h away.
-#define ADD_SWAPPED(h) value += PERMUTE(value, value, SWAP, h)
-#define MAX_SWAPPED(h)                             \
-  other = PERMUTE(value, value, SWAP, h); \
-  value = where(other > value, other, value)
+// Lane i of block[j] becomes lane j of block[i].
+INLINE void transpose(vec block[LANES]) {
+#define EXCHANGE(h)                                            \
+  _Pragma("GCC unroll 16") for (int i = 0; i < LANES; i++) {   \
+    if (i & (h)) continue;                                     \
+    const vec a = block[i], b = block[i + (h)];                \
+    block[i] = PERMUTE(a, b, FIRST_HALVES, h);                 \
+    block[i + (h)] = PERMUTE(a, b, SECOND_HALVES, h);          \
+  }
+  HALVING(EXCHANGE)
+}
 
 INLINE float sum_lanes(vec value) {
-#if LANES >= 16
-  ADD_SWAPPED(8);
-#endif
-#if LANES >= 8
-  ADD_SWAPPED(4);
-#endif
-  ADD_SWAPPED(2);
-  ADD_SWAPPED(1);
+#define ADD_SWAPPED(h) value += PERMUTE(value, value, SWAP, h);
+  HALVING(ADD_SWAPPED)
   return value[0];
 }
 
 INLINE float max_lanes(vec value) {
-  vec other;
-#if LANES >= 16
-  MAX_SWAPPED(8);
-#endif
-#if LANES >= 8
-  MAX_SWAPPED(4);
-#endif
-  MAX_SWAPPED(2);
-  MAX_SWAPPED(1);
+#define MAX_SWAPPED(h)                                     \
+  {                                                        \
+    const vec other = PERMUTE(value, value, SWAP, h);      \
+    value = where(other > value, other, value);            \
+  }
+  HALVING(MAX_SWAPPED)
   return value[0];
 }
 

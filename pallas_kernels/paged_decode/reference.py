@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float64, Int, Num
 
-from muxjax.pallas_kernels.reference import attend_one, past_tokens
+from muxjax.pallas_kernels.reference import causal_attention, past_tokens
 
 
 def paged_decode_reference(
@@ -27,8 +27,8 @@ def paged_decode_reference(
             kv_head = head // group
             past = past_tokens(pool, page_blocks[page_table[seq], kv_head], int(kv_len) - 1, queries.shape[2])
             own = np.stack([keys[seq, kv_head], values[seq, kv_head]])[:, None]
-            seen_keys, seen_values = np.concatenate([past, own], axis=1)
-            attention[seq, head] = attend_one(
-                queries[seq, head], seen_keys, seen_values, sm_scale, sliding_window, soft_cap
-            )
+            tokens = np.concatenate([past, own], axis=1)
+            attention[seq, head] = causal_attention(
+                queries[seq, head, None], tokens[0], tokens[1], sm_scale, sliding_window, soft_cap
+            )[0]
     return attention

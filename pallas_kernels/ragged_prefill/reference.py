@@ -1,11 +1,11 @@
-"""The definition of ragged_prefill, one row and one head at a time, in NumPy's float64."""
+"""The definition of ragged_prefill, one sequence and one head at a time, in NumPy's float64."""
 
 import itertools
 
 import numpy as np
 from jaxtyping import Float64, Int, Num
 
-from muxjax.pallas_kernels.reference import attend_one, past_tokens
+from muxjax.pallas_kernels.reference import causal_attention, past_tokens
 
 
 def ragged_prefill_reference(
@@ -26,15 +26,15 @@ def ragged_prefill_reference(
     attention = np.zeros(queries.shape)
     group = queries.shape[1] // keys.shape[1]
     for seq, (start, end) in enumerate(itertools.pairwise(query_start_loc)):
+        if start == end:
+            continue
         past_len = int(kv_lens[seq] - (end - start))
         for head in range(queries.shape[1]):
             kv_head = head // group
             past = past_tokens(pool, page_blocks[page_table[seq], kv_head], past_len, queries.shape[2])
             own = np.stack([keys[start:end, kv_head], values[start:end, kv_head]])
             tokens = np.concatenate([past, own], axis=1)
-            for row in range(start, end):
-                seen_keys, seen_values = tokens[:, : past_len + row - start + 1]
-                attention[row, head] = attend_one(
-                    queries[row, head], seen_keys, seen_values, sm_scale, sliding_window, soft_cap
-                )
+            attention[start:end, head] = causal_attention(
+                queries[start:end, head], tokens[0], tokens[1], sm_scale, sliding_window, soft_cap
+            )
     return attention

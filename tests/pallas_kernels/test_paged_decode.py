@@ -15,6 +15,25 @@ from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "xla"]
+HEADS = [  # head size, query heads for each KV head, dtype
+    (32, 1, "float32"),
+    (64, 3, "float32"),
+    (128, 8, "float32"),
+    (256, 1, "float32"),
+    (80, 3, "float32"),
+    (20, 1, "float32"),
+    (64, 8, "bfloat16"),
+    (128, 1, "bfloat16"),
+    (80, 2, "bfloat16"),
+    (64, 3, "float16"),
+]
+# KV heads, query heads for each, tokens of a page, options: few, since each is another program to compile.
+VARIANTS: list[tuple[int, int, int, dict[str, Any]]] = [
+    (1, 1, 8, {}),
+    (2, 3, 16, {"sliding_window": 21}),
+    (1, 8, 24, {"sliding_window": 50, "soft_cap": 3.0}),
+    (2, 2, 1, {"sliding_window": 1}),
+]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
@@ -32,8 +51,7 @@ def check(case: Case, implementation: str, dtype: str = "float32", **options: An
     return output
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize(("head_dim", "group"), [(32, 1), (64, 3), (128, 8), (256, 1), (80, 3), (20, 1)])
+@pytest.mark.parametrize(("head_dim", "group", "dtype"), HEADS)
 def test_equals_reference(implementation: str, head_dim: int, group: int, dtype: str) -> None:
     rng = np.random.default_rng(head_dim + group)
     case = make_case(rng, past=[0, 1, 33, 8, 100], rows=[1] * 5, head_dim=head_dim, group=group, dtype=dtype)
@@ -44,15 +62,12 @@ def test_equals_reference(implementation: str, head_dim: int, group: int, dtype:
 @given(
     seed=st.integers(0, 2**32),
     past=st.lists(st.integers(0, 70), min_size=1, max_size=6),
-    heads=st.sampled_from([(1, 1, 8), (2, 3, 16), (1, 8, 24), (2, 1, 1)]),
-    options=st.sampled_from(
-        [{}, {"sliding_window": 1}, {"sliding_window": 21}, {"soft_cap": 0.5}, {"sliding_window": 50, "soft_cap": 3.0}]
-    ),
+    variant=st.sampled_from(VARIANTS),
 )
 def test_any_lengths(
-    implementation: str, seed: int, past: list[int], heads: tuple[int, int, int], options: dict[str, Any]
+    implementation: str, seed: int, past: list[int], variant: tuple[int, int, int, dict[str, Any]]
 ) -> None:
-    kv_heads, group, page_tokens = heads
+    kv_heads, group, page_tokens, options = variant
     padding = 6 - len(past)
     case = make_case(
         np.random.default_rng(seed),

@@ -15,6 +15,25 @@ from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_refere
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "xla"]
+HEADS = [  # head size, query heads for each KV head, dtype
+    (32, 1, "float32"),
+    (64, 3, "float32"),
+    (128, 8, "float32"),
+    (256, 1, "float32"),
+    (80, 3, "float32"),
+    (20, 1, "float32"),
+    (64, 8, "bfloat16"),
+    (128, 1, "bfloat16"),
+    (80, 2, "bfloat16"),
+    (64, 3, "float16"),
+]
+# KV heads, query heads for each, tokens of a page, options: few, since each is another program to compile.
+VARIANTS: list[tuple[int, int, int, dict[str, Any]]] = [
+    (1, 1, 8, {}),
+    (2, 3, 16, {"sliding_window": 21}),
+    (1, 8, 24, {"sliding_window": 50, "soft_cap": 3.0}),
+    (2, 2, 1, {"sliding_window": 1}),
+]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
@@ -32,8 +51,7 @@ def check(case: Case, implementation: str, dtype: str = "float32", **options: An
     return output
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize(("head_dim", "group"), [(32, 1), (64, 3), (128, 8), (256, 1), (80, 3), (20, 1)])
+@pytest.mark.parametrize(("head_dim", "group", "dtype"), HEADS)
 def test_equals_reference(implementation: str, head_dim: int, group: int, dtype: str) -> None:
     rng = np.random.default_rng(head_dim + group)
     case = make_case(rng, past=[0, 17, 40], rows=[21, 5, 1], head_dim=head_dim, group=group, dtype=dtype)
@@ -48,19 +66,15 @@ def test_chunk_of_more_rows_than_any_block(implementation: str) -> None:
 @given(
     seed=st.integers(0, 2**32),
     lengths=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 40)), min_size=1, max_size=4),
-    heads=st.sampled_from([(1, 1, 8), (2, 3, 16), (1, 8, 24), (2, 1, 1)]),
-    options=st.sampled_from(
-        [{}, {"sliding_window": 1}, {"sliding_window": 21}, {"soft_cap": 0.5}, {"sliding_window": 50, "soft_cap": 3.0}]
-    ),
+    variant=st.sampled_from(VARIANTS),
 )
 def test_any_lengths(
     implementation: str,
     seed: int,
     lengths: list[tuple[int, int]],
-    heads: tuple[int, int, int],
-    options: dict[str, Any],
+    variant: tuple[int, int, int, dict[str, Any]],
 ) -> None:
-    kv_heads, group, page_tokens = heads
+    kv_heads, group, page_tokens, options = variant
     case = make_case(
         np.random.default_rng(seed),
         past=[past for past, _ in lengths],
