@@ -42,7 +42,8 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         self.config = config
-        self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype)
+        if not config.tie_embeddings:
+            self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype)
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
@@ -51,8 +52,7 @@ class Decoder(nnx.Module):
 
         self.layers = stacked_layers(rngs)
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
-        if not config.tie_embeddings:
-            self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype)
+        self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype)
 
     def __call__(
         self,
@@ -79,11 +79,15 @@ class Decoder(nnx.Module):
                 return layer(hidden, positions, attend)
             return layer(hidden, positions, lambda *qkv: attend(*qkv, layer_input))
 
-        embedded = self.embedding[...][token_ids]
-        hidden, keys_values = jax.lax.scan(run_layer, embedded, (self.layers, layer_inputs))
+        hidden, keys_values = jax.lax.scan(run_layer, self._embed(token_ids), (self.layers, layer_inputs))
         return self.norm(hidden), keys_values
 
     def logits(self, hidden: Float[Array, "rows hidden"]) -> Float[Array, "rows vocab"]:
         """Next-token logits in float32, of rows that __call__ returned."""
-        weights = self.embedding[...].T if self.config.tie_embeddings else self.head[...]
-        return project(hidden, weights).astype(jnp.float32)
+        return project(hidden, self.head[...], accumulate=jnp.float32)
+
+    def _embed(self, token_ids: Int[Array, " tokens"]) -> Float[Array, "tokens hidden"]:
+        if self.config.tie_embeddings:
+            # Kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are slow on CPUs.
+            return self.head[...][:, token_ids].T
+        return self.embedding[...][token_ids]

@@ -10,12 +10,14 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt32
 
 
-def project(inputs: Float[Array, "tokens in"], weights: Float[Array, "in *out"]) -> Float[Array, "tokens *out"]:
-    """inputs @ weights, whatever number of axes the output has."""
+def project(
+    inputs: Float[Array, "tokens in"], weights: Float[Array, "in *out"], *, accumulate: jnp.dtype | None = None
+) -> Float[Array, "tokens *out"]:
+    """inputs @ weights, whatever number of axes the output has; in the inputs' dtype, or in that of `accumulate`."""
     if inputs.shape[0] == 1 and inputs.dtype == jnp.bfloat16:
-        # XLA's CPU backend runs a bf16 product of one row ten times slower than one of two.
-        return project(jnp.concatenate([inputs, inputs]), weights)[:1]
-    return jnp.tensordot(inputs, weights, axes=1)
+        # XLA's CPU backend runs a bf16 product of one row several times slower than one of two.
+        return project(jnp.concatenate([inputs, inputs]), weights, accumulate=accumulate)[:1]
+    return jnp.tensordot(inputs, weights, axes=1, preferred_element_type=accumulate)
 
 
 def init_weights(rngs: nnx.Rngs, shape: Sequence[int], dtype: jnp.dtype, *, stddev: float = 0.02) -> nnx.Param[Array]:

@@ -73,12 +73,12 @@ class Llama(Architecture):
 
     def tensor_slots(self, config: DecoderConfig) -> dict[str, TensorSlot]:
         vocab, hidden = config.vocab_size, config.hidden_size
-        slots = {
-            "model.embed_tokens.weight": TensorSlot("embedding", (vocab, hidden)),
-            "model.norm.weight": TensorSlot("norm.scale", (hidden,)),
-        }
-        if not config.tie_embeddings:
-            slots["lm_head.weight"] = TensorSlot("head", (vocab, hidden), transpose=True)
+        head = TensorSlot("head", (vocab, hidden), transpose=True)
+        if config.tie_embeddings:
+            slots = {"model.embed_tokens.weight": head}
+        else:
+            slots = {"model.embed_tokens.weight": TensorSlot("embedding", (vocab, hidden)), "lm_head.weight": head}
+        slots["model.norm.weight"] = TensorSlot("norm.scale", (hidden,))
         for layer in range(config.num_layers):
             slots |= {f"model.layers.{layer}.{name}.weight": slot for name, slot in _layer_slots(config, layer).items()}
         return slots

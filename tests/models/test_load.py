@@ -1,6 +1,5 @@
 """Models from directories: every layout gives the same weights, and what does not fit is named."""
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -176,13 +175,11 @@ class TestOrbax:
             load_model(saved, dtype=jnp.float32)
         for problem in (
             str(saved / "weights"),
-            "head is not part of this architecture",
+            "embedding is not part of this architecture",
             "layers.mlp.down has shape [2, 40, 24], the configuration needs [2, 44, 24]",
         ):
             assert problem in str(caught.value)
 
-    # Orbax abandons the reads that were under way when one failed, and they complain when they are collected.
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_damage_is_noticed_or_harmless(self, saved: Path) -> None:
         weights, whole = saved / "weights", load_model(saved, dtype=jnp.float32)
         noticed = []
@@ -192,8 +189,8 @@ class TestOrbax:
             try:
                 assert_same_weights(load_model(saved, dtype=jnp.float32).decoder, whole.decoder)
             except CheckpointError as error:
-                assert str(error).startswith(f"{weights}: the Orbax checkpoint is damaged")  # noqa: PT017
+                assert str(error).startswith(str(weights))  # noqa: PT017
+                assert "the Orbax checkpoint is damaged" in str(error)  # noqa: PT017
                 noticed.append(path.relative_to(weights).parts[0])
             path.write_bytes(content)
-        gc.collect()
         assert {"_METADATA", "manifest.ocdbt", "d"} <= set(noticed)
