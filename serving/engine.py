@@ -111,6 +111,11 @@ class Engine:
                 fairness_gap=self._scheduler.fairness_gap(),
             )
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._draining
+
     def drain(self, seconds: float) -> bool:
         """Refuse new requests and wait for those that run; returns whether all of them ended in time."""
         deadline = time.monotonic() + seconds
@@ -196,11 +201,13 @@ class Engine:
                 self._conclude(sequence.id, FinishReason.DEADLINE)
             step = self._scheduler.schedule(now)
         if step is not None:
-            in_flight.append(self._executor.dispatch(step, self._completions))
-            self._steps += 1
-            for job in step.jobs:
-                # The device runs steps in order: for the scheduler the job is over once the device has it.
-                self._scheduler.job_finished(job, now)
+            try:
+                in_flight.append(self._executor.dispatch(step, self._completions))
+                self._steps += 1
+            finally:
+                # The device runs steps in order: for the scheduler a job is over once the device has it.
+                for job in step.jobs:
+                    self._scheduler.job_finished(job, now)
         if in_flight and (step is None or len(in_flight) >= _STEPS_IN_FLIGHT):
             self._read(in_flight.popleft())
 

@@ -1,6 +1,5 @@
 """How a unit's pool is divided, before any weight is loaded."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -10,10 +9,7 @@ from muxjax.models.errors import ModelError
 from muxjax.models.load import load_config
 from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES
 from muxjax.serving.pool import Pool
-from muxjax.serving.scheduler.adbs import ADBS
-from muxjax.serving.scheduler.fcfs import FCFS
-from muxjax.serving.scheduler.policy import Policy
-from muxjax.serving.scheduler.round_robin import RoundRobin
+from muxjax.serving.scheduler.policies import make_policy
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.share import LLMShare
 from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
@@ -92,7 +88,7 @@ def plan_unit(spec: UnitSpec) -> UnitPlan:
     if problems := _fill_pool(pool, spec.llms, configs, contexts):
         raise PlanError("\n".join(problems))
     shares = {llm.name: _share(llm, contexts[llm.name]) for llm in spec.llms}
-    quotas = _build_policy(spec.scheduling).initial_quotas(pool, shares)
+    quotas = make_policy(spec.scheduling.policy).initial_quotas(pool, shares)
     llms = tuple(
         LLMPlan(
             llm,
@@ -115,7 +111,7 @@ def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
     scheduler = Scheduler(
         pool,
         {llm.name: _share(llm.spec, llm.max_context) for llm in plan.llms},
-        _build_policy(plan.scheduling),
+        make_policy(plan.scheduling.policy, quota_period=plan.scheduling.quota_period),
         max_prefill_tokens=plan.scheduling.max_prefill_tokens,
         max_prefill_sequences=MAX_PREFILL_SEQUENCES,
     )
@@ -166,14 +162,3 @@ def _share(spec: LLMSpec, max_context: int) -> LLMShare:
     return LLMShare(
         rate=spec.rate, max_context=max_context, max_sequences=spec.max_sequences, max_waiting=spec.max_waiting
     )
-
-
-def _build_policy(scheduling: SchedulingSpec) -> Policy:
-    policies: dict[str, Callable[[], Policy]] = {
-        "adbs": lambda: ADBS(scheduling.quota_period),
-        "fcfs": FCFS,
-        "round_robin": RoundRobin,
-    }
-    if scheduling.policy not in policies:
-        raise PlanError(f"scheduler.policy: {scheduling.policy!r} is unknown; use one of {', '.join(policies)}")
-    return policies[scheduling.policy]()

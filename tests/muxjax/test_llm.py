@@ -13,7 +13,7 @@ from tests.serving.unit_under_test import write_configs
 @pytest.fixture(scope="module")
 def llm(tmp_path_factory):
     sources = write_configs(tmp_path_factory.mktemp("configs"))
-    compile_cache = {"cache": "off"}
+    compile_cache = {"cache": False}
     with LLM(
         {"a": {"source": sources["small"], "rate": 4.0}, "b": sources["odd"]},
         pool={"blocks": 2000},
@@ -65,4 +65,4 @@ def test_says_which_llm_cannot_be_loaded_and_why(tmp_path):
         LLM({"a": str(tmp_path)})
     (tmp_path / "config.json").write_bytes((tmp_path / "small.json").read_bytes())
     with pytest.raises(LoadError, match=r"a: .*safetensors"):
-        LLM({"a": str(tmp_path)}, pool={"blocks": 100}, compile={"cache": "off"})
+        LLM({"a": str(tmp_path)}, pool={"blocks": 100}, compile={"cache": False})
