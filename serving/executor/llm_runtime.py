@@ -13,6 +13,7 @@ from jax.stages import Compiled
 from jaxtyping import Int32
 
 from muxjax.models.load import LoadedModel
+from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.serving.completion import Completion
 from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES, decode_buckets, prefill_buckets
 from muxjax.serving.executor.compiled import CompiledPrograms, ProgramKey
@@ -55,8 +56,12 @@ class LLMRuntime:
         max_context: int,
         max_prefill_tokens: int,
         background: ThreadPoolExecutor,
+        implementation: Implementation | None = None,
     ) -> None:
-        """`pool` holds the LLM's pages already; `background` compiles what is wanted later."""
+        """`pool` holds the LLM's pages already; `background` compiles what is wanted later.
+
+        `implementation` of the attention kernels: None takes the best one here.
+        """
         self.spec = spec
         self.model = model
         self._pool = pool
@@ -70,7 +75,11 @@ class LLMRuntime:
         leaves, structure = jax.tree.flatten(params)
         self._leaves = tuple(leaves)
         self._programs = Programs(
-            graph, structure, head_dim=pool.block_elements // pool.page_tokens(spec.name), sm_scale=config.sm_scale
+            graph,
+            structure,
+            head_dim=pool.block_elements // pool.page_tokens(spec.name),
+            sm_scale=config.sm_scale,
+            implementation=implementation,
         )
         # A bfloat16 matmul of one row is an order of magnitude slower than one of two on CPUs (XLA).
         min_rows = 1 if spec.dtype == "float32" else 2

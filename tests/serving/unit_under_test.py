@@ -2,7 +2,7 @@
 
 import json
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,6 +125,12 @@ class Client:
         while self.is_waiting:
             self.take()
         return self.results
+
+    def submit_prompt(self, request_id: str, llm: str, prompt: Iterable[int], sampling: SamplingParams) -> None:
+        self.submit(Request(request_id, llm, tuple(prompt), sampling))
+
+    def run_prompt(self, request_id: str, llm: str, prompt: Iterable[int], sampling: SamplingParams) -> Result:
+        return self.run(Request(request_id, llm, tuple(prompt), sampling))
 
     def run(self, request: Request) -> Result:
         """One request from beginning to end."""

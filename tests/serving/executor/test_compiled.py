@@ -1,0 +1,64 @@
+"""The right program at the right time, without ever waiting for the compiler."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from muxjax.serving.executor.compiled import CompiledPrograms, ProgramKey
+from muxjax.serving.scheduler.job import JobKind
+
+BUCKETS = {JobKind.DECODE: (1, 2, 4, 8), JobKind.PREFILL: (16, 64)}
+
+
+@pytest.fixture
+def background():
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
+
+
+def test_the_smallest_and_the_largest_are_compiled_ahead(background):
+    programs = CompiledPrograms(lambda key: key, BUCKETS, background)
+    keys = list(programs.common_keys())
+    assert [(key.kind, key.size) for key in keys] == [
+        (JobKind.DECODE, 1),
+        (JobKind.DECODE, 8),
+        (JobKind.PREFILL, 16),
+        (JobKind.PREFILL, 64),
+    ]
+
+
+def test_a_larger_program_serves_until_the_best_one_is_compiled(background):
+    compiled = []
+    programs = CompiledPrograms(lambda key: compiled.append(key) or f"decode-{key.size}", BUCKETS, background)
+    for key in programs.common_keys():
+        programs.compile(key)
+    compiled.clear()
+    assert programs.find(JobKind.DECODE, 3) in [(8, "decode-8"), (4, "decode-4")]
+    background.shutdown(wait=True)
+    assert programs.find(JobKind.DECODE, 3) == (4, "decode-4")
+    assert compiled == [ProgramKey(JobKind.DECODE, 4)]
+
+
+def test_a_program_that_does_not_compile_is_asked_for_once_and_replaced_by_a_larger_one(background, caplog):
+    def compile_program(key: ProgramKey) -> str:
+        if key.size == 4:
+            raise RuntimeError("no such instruction")
+        return f"decode-{key.size}"
+
+    programs = CompiledPrograms(compile_program, BUCKETS, background)
+    programs.compile(ProgramKey(JobKind.DECODE, 8))
+    for _ in range(3):
+        assert programs.find(JobKind.DECODE, 4) == (8, "decode-8")
+    background.shutdown(wait=True)
+    assert programs.find(JobKind.DECODE, 4) == (8, "decode-8")
+    assert len([record for record in caplog.records if "no such instruction" in str(record.exc_info)]) == 1
+
+
+def test_without_any_program_large_enough_the_caller_is_told(background):
+    gate = threading.Event()
+    background.submit(gate.wait)
+    programs = CompiledPrograms(lambda key: key, BUCKETS, background)
+    with pytest.raises(LookupError, match="compile the common ones"):
+        programs.find(JobKind.PREFILL, 20)
+    gate.set()

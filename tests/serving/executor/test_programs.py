@@ -1,0 +1,112 @@
+"""What every compiled program must be: in place, and blind to what is not its reader's."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muxjax.models.load import load_model
+from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.serving.executor.jax_executor import JaxExecutor
+from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.plan import build_scheduler, plan_unit
+from tests.serving.unit_under_test import Client, greedy, running, unit_spec, write_configs
+
+NUM_BLOCKS = 301
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    return write_configs(tmp_path_factory.mktemp("configs"))
+
+
+@pytest.mark.parametrize("name", ["small", "odd", "wide"])
+@pytest.mark.parametrize("implementation", ["xla", default_implementation().name])
+def test_no_program_copies_the_pool(sources, name, implementation):
+    plan = plan_unit(unit_spec({name: sources[name]}, num_blocks=NUM_BLOCKS))
+    pool, _ = build_scheduler(plan)
+    shape = jax.ShapeDtypeStruct((NUM_BLOCKS, 2, 32, 128), jnp.float32)
+    with ThreadPoolExecutor(1) as background:
+        runtime = LLMRuntime(
+            plan.llms[0].spec,
+            load_model(plan.llms[0].spec.source, dtype=jnp.dtype("float32")),
+            pool,
+            shape,
+            max_context=plan.llms[0].max_context,
+            max_prefill_tokens=64,
+            background=background,
+            implementation=implementation,
+        )
+        for key in runtime.compiled.common_keys():
+            runtime.compiled.compile(key)
+            program = runtime.compiled.find(key.kind, key.size)[1].forward
+            copies = [line for line in program.as_text().splitlines() if is_pool_copy(line)]
+            assert not copies, f"{key}: {copies}"
+            memory = program.memory_analysis()
+            pool_bytes = np.prod(shape.shape) * 4
+            assert memory.alias_size_in_bytes >= pool_bytes, f"{key}: the pool is not donated"
+            assert memory.temp_size_in_bytes < pool_bytes / 4, f"{key}: {memory}"
+
+
+def is_pool_copy(line: str) -> bool:
+    """Whether an HLO instruction makes a copy that is as large as the pool, in whatever view."""
+    match = re.match(r"\s*(?:ROOT )?%?[\w.-]*copy[\w.-]* = \w+\[([\d,]+)\]", line)
+    return bool(match) and np.prod([int(n) for n in match.group(1).split(",")]) == NUM_BLOCKS * 2 * 32 * 128
+
+
+def test_the_copy_test_has_teeth():
+    """A program that keeps the old pool must copy it, and must be caught."""
+    pool = jax.ShapeDtypeStruct((NUM_BLOCKS, 2, 32, 128), jnp.float32)
+    keeps = jax.jit(lambda pool: (pool.at[3].set(1.0), pool[5]), donate_argnums=())
+    assert any(is_pool_copy(line) for line in keeps.lower(pool).compile().as_text().splitlines())
+
+
+def test_nan_in_foreign_and_free_blocks_never_reaches_an_output(sources, monkeypatch):
+    """Before every job, all head blocks that are not its LLM's become NaN on the device."""
+    requests = {name: [(f"{name}{index}", tuple(range(1, 20 + 40 * index))) for index in range(3)] for name in sources}
+
+    def run() -> dict[tuple[str, int], tuple[int, ...]]:
+        with running(unit_spec(sources, num_blocks=NUM_BLOCKS, max_prefill_tokens=48)) as engine:
+            client = Client(engine)
+            for name, prompts in requests.items():
+                for request_id, prompt in prompts:
+                    client.submit_prompt(request_id, name, prompt, greedy(70, logprobs=1))
+            results = client.wait()
+        assert all(np.isfinite(entry.chosen) for result in results.values() for entry in result.logprobs)
+        return {key: tuple(result.token_ids) for key, result in results.items()}
+
+    expected = run()
+    monkeypatch.setattr(JaxExecutor, "dispatch", poisoning(JaxExecutor.dispatch))
+    assert run() == expected
+
+
+def poisoning(dispatch):
+    """`dispatch`, job by job, with the blocks of all others lost while the job runs."""
+
+    def poisoned(self, step, completions):
+        running = []
+        for job in step.jobs:
+            healthy = self._array
+            own = np.unique(self._pool.page_blocks(job.llm))
+            foreign = np.setdiff1d(np.arange(1, healthy.shape[0]), own)
+            self._array = healthy.at[foreign].set(jnp.nan)
+            running += dispatch(self, type(step)((job,)), completions)
+            # What the job wrote is in its own blocks; the others get theirs back.
+            self._array = self._array.at[foreign].set(healthy[foreign])
+        return running
+
+    return poisoned
+
+
+def test_a_job_reads_nothing_of_the_tail_of_its_own_last_page(sources):
+    """Stale values of earlier owners, here NaN, lie behind a sequence's last token."""
+    with running(unit_spec({"wide": sources["wide"]}, num_blocks=NUM_BLOCKS)) as engine:
+        client = Client(engine)
+        expected = client.run_prompt("before", "wide", range(1, 40), greedy(30))
+        engine._executor._array = engine._executor._array * jnp.nan
+        after = client.run_prompt("after", "wide", range(1, 40), greedy(30, logprobs=0))
+    assert after.token_ids == expected.token_ids
+    assert np.isfinite([entry.chosen for entry in after.logprobs]).all()
