@@ -86,7 +86,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """The tokens of a user's text, after the begin token if the model wants one and `add_bos` asks for it."""
-        return [*(self._prefix if add_bos else ()), *self._encode_plain(text)]
+        return [*(self._prefix if add_bos else ()), *self._encode_plain(_well_formed(text))]
 
     def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of tokens; U+FFFD where they are not UTF-8. Unknown ids have none."""
@@ -113,7 +113,7 @@ class Tokenizer:
         if self._template is None:
             raise ChatTemplateError("this model has no chat template: use plain completions")
         fenced, fence = fence_special_tokens(messages, self._pattern)
-        text = self._template.render(fenced, add_generation_prompt=add_generation_prompt)
+        text = _well_formed(self._template.render(fenced, add_generation_prompt=add_generation_prompt))
         if not fence:
             return self._with_specials.encode(text, add_special_tokens=False).ids
         token_ids: list[int] = []
@@ -139,6 +139,11 @@ class Tokenizer:
         if wanted is None:
             wanted = bos in self._with_specials.encode("", add_special_tokens=True).ids
         return (bos,) if wanted and bos is not None else ()
+
+
+def _well_formed(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which JSON can spell but UTF-8 cannot."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:

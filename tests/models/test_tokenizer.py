@@ -41,6 +41,12 @@ def test_byte_level_text_comes_back(bytes_tokenizer: Tokenizer, text: str) -> No
     assert bytes_tokenizer.decode(bytes_tokenizer.encode(text)) == text
 
 
+def test_lone_surrogates_are_read_as_unknown_characters(bytes_tokenizer: Tokenizer) -> None:
+    assert bytes_tokenizer.decode(bytes_tokenizer.encode("a\ud800b")) == "a\N{REPLACEMENT CHARACTER}b"
+    chat = bytes_tokenizer.apply_chat_template([{"role": "user", "content": "\udfff"}])
+    assert "\N{REPLACEMENT CHARACTER}" in bytes_tokenizer.decode(chat)
+
+
 def test_special_tokens_are_decoded_on_request_only(bytes_tokenizer: Tokenizer) -> None:
     token_ids = [0, *bytes_tokenizer.encode("fox"), 1]
     assert bytes_tokenizer.decode(token_ids) == "fox"
