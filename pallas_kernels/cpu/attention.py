@@ -41,7 +41,9 @@ def attention_cpu(
             f"the C kernels take float32, bfloat16 and float16, not {queries.dtype}, {pool.dtype}"
         )
     if pool.shape[-1] % LANE_MULTIPLE or pool.shape[-1] > MAX_LANE:
-        raise NotImplementedError(f"the C kernels take heads of a multiple of {LANE_MULTIPLE}, not {pool.shape[-1]}")
+        raise NotImplementedError(
+            f"the C kernels take heads of a multiple of {LANE_MULTIPLE}, at most {MAX_LANE}, not {pool.shape[-1]}"
+        )
     call = jax.ffi.ffi_call(
         target_name("attention"), jax.ShapeDtypeStruct(queries.shape, queries.dtype), vmap_method="sequential"
     )

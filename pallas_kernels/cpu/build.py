@@ -94,5 +94,5 @@ def _compile(compiler: str, library: Path) -> None:
         raise BuildError(f"{compiler} did not finish in {TIMEOUT_SECONDS} s") from error
     if run.returncode != 0:
         messages = run.stderr.splitlines()
-        first_error = next((line for line in messages if "error" in line), f"exit status {run.returncode}")
+        first_error = next((line for line in messages if "error:" in line), f"exit status {run.returncode}")
         raise BuildError(f"{compiler} failed: {first_error}")

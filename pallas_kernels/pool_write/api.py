@@ -26,8 +26,8 @@ def pool_write(
 ) -> Float[Array, "blocks 2 block_tokens lane"]:
     """Writes the keys and values of some tokens, of all layers at once, to their slots.
 
-    In place when the pool is donated and everything that reads it comes before an optimization barrier: without one
-    XLA may keep the readers' pool alive in a copy.
+    In place when the pool is donated and an optimization barrier joins the keys and values with all else that the
+    program computed from the pool: without it XLA may write first and keep the old pool for the readers in a copy.
 
     Args:
         pool: the unit's pool, or an LLM's view of it. A reshape of a donated pool would make XLA copy it, so the

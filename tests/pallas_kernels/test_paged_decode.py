@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from muxjax.pallas_kernels.paged_decode import paged_decode
 from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
+from muxjax.pallas_kernels.paged_decode.shapes import SHAPES
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "xla"]
@@ -87,3 +88,18 @@ def test_any_lengths(
 def test_padding_rows_are_zero(implementation: str) -> None:
     case = make_case(np.random.default_rng(0), past=[5, 20], rows=[1, 1], padding_rows=3, padding_sequences=3)
     assert (check(case, implementation)[2:] == 0).all()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_real_shapes(implementation: str, name: str) -> None:
+    shape = SHAPES[name]
+    case = make_case(
+        np.random.default_rng(0),
+        past=[shape.kv_len - 1] * shape.sequences,
+        rows=[1] * shape.sequences,
+        kv_heads=shape.kv_heads,
+        group=shape.q_heads // shape.kv_heads,
+        head_dim=shape.head_dim,
+        page_tokens=4096 // shape.head_dim,
+    )
+    check(case, implementation)

@@ -61,3 +61,13 @@ def test_converts_to_the_pools_dtype(implementation: str) -> None:
     exact = keys.astype(np.float32) + 1e-3, values.astype(np.float32) - 1e-3
     rounded = (x.astype(pool.dtype) for x in exact)
     assert_same(compiled(implementation)(pool, *exact, *tables), pool_write_reference(pool, *rounded, *tables))
+
+
+def test_takes_the_units_pool_as_it_is(implementation: str) -> None:
+    """An LLM with heads of 32 writes to a pool that is shaped for heads of 128."""
+    rng = np.random.default_rng(0)
+    view, *rest = make_inputs(rng, layers=2, rows=6, kv_heads=2, head_dim=32, pages=3, dtype="float32")
+    pool = view.reshape(len(view), 2, 2, 128)
+    written = compiled(implementation)(pool, *rest)
+    assert written.shape == pool.shape
+    assert_same(written.reshape(view.shape), pool_write_reference(view, *rest))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from muxjax.pallas_kernels.ragged_prefill import ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_reference
+from muxjax.pallas_kernels.ragged_prefill.shapes import SHAPES
 from tests.pallas_kernels.cases import Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "xla"]
@@ -93,3 +94,18 @@ def test_any_lengths(
 def test_padding_is_zero(implementation: str) -> None:
     case = make_case(np.random.default_rng(0), past=[5, 20], rows=[3, 4], padding_rows=9, padding_sequences=2)
     assert (check(case, implementation)[7:] == 0).all()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_real_shapes(implementation: str, name: str) -> None:
+    shape = SHAPES[name]
+    case = make_case(
+        np.random.default_rng(0),
+        past=list(shape.past),
+        rows=list(shape.rows),
+        kv_heads=shape.kv_heads,
+        group=shape.q_heads // shape.kv_heads,
+        head_dim=shape.head_dim,
+        page_tokens=4096 // shape.head_dim,
+    )
+    check(case, implementation)
