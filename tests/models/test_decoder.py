@@ -1,5 +1,7 @@
 """The decoder: plain pytrees under plain JAX, attention passed in."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,8 +65,24 @@ def test_later_tokens_do_not_change_earlier_ones(decoder: Decoder) -> None:
     np.testing.assert_allclose(forward(decoder, TOKENS[:4])[0], forward(decoder, TOKENS)[0][:4], atol=1e-5)
 
 
-def test_attend_sees_its_layers_input(decoder: Decoder) -> None:
+def unrolled(decoder: Decoder) -> Decoder:
+    copy = nnx.clone(decoder)
+    copy.unroll()
+    return copy
+
+
+def test_unrolled_layers_compute_the_same(decoder: Decoder) -> None:
+    leaves, expected = jax.tree.leaves(unrolled(decoder)), jax.tree.leaves(decoder)
+    assert len(leaves) > len(expected)
+    assert sum(leaf.size for leaf in leaves) == sum(leaf.size for leaf in expected)
+    outputs = (forward(model, TOKENS) for model in (unrolled(decoder), decoder))
+    jax.tree.map(lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-5), *outputs)
+
+
+@pytest.mark.parametrize("prepare", [lambda decoder: decoder, unrolled], ids=["stacked", "unrolled"])
+def test_attend_sees_its_layers_input(decoder: Decoder, prepare: Callable[[Decoder], Decoder]) -> None:
     """A decode step: one token, with the past's keys and values handed to each layer as its input."""
+    model = prepare(decoder)
     whole, (keys, values) = forward(decoder, TOKENS)
 
     def attend(queries: jax.Array, key: jax.Array, value: jax.Array, past: KeyValues) -> jax.Array:
@@ -74,7 +92,7 @@ def test_attend_sees_its_layers_input(decoder: Decoder) -> None:
 
     @jax.jit
     def decode(token: jax.Array, position: jax.Array, past: KeyValues) -> tuple[jax.Array, KeyValues]:
-        return decoder(token, position, attend, past)
+        return model(token, position, attend, past)
 
     last, (new_keys, _) = decode(TOKENS[-1:], POSITIONS[-1:], (keys[:, :-1], values[:, :-1]))
     np.testing.assert_allclose(last[0], whole[-1], atol=1e-5)
