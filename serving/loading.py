@@ -1,8 +1,10 @@
 """Loads and compiles a unit's LLMs one after another; each can be served as soon as it is ready."""
 
 import logging
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 
@@ -57,12 +59,11 @@ def _load(
     report(Progress(plan.name, LLMState.LOADING))
     model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype))
     runtime = executor.load(plan.spec, model, plan.max_context)
-    keys = list(runtime.compiled.common_keys())
-    for done, key in enumerate(keys):
-        if should_stop():
-            return
-        report(Progress(plan.name, LLMState.COMPILING, done, len(keys), time.monotonic() - started))
-        runtime.compiled.compile(key)
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile") as workers:
+        for done, total in runtime.compile_common(workers):
+            if should_stop():
+                return
+            report(Progress(plan.name, LLMState.COMPILING, done, total, time.monotonic() - started))
     on_ready(runtime)
     endpoint = Endpoint(plan.name, model.config.vocab_size, plan.max_context, model.tokenizer)
-    report(Progress(plan.name, LLMState.READY, len(keys), len(keys), time.monotonic() - started, endpoint=endpoint))
+    report(Progress(plan.name, LLMState.READY, total, total, time.monotonic() - started, endpoint=endpoint))

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int16, Int32, UInt32
 
+from muxjax.serving.random_bits import threefry2x32
+
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 300
 MAX_END_IDS = 80
@@ -69,14 +71,51 @@ def sample(
         positions: the position of the token to choose; with the request's key it fixes the randomness, so that a
             request's tokens do not depend on what else runs.
     """
-    adjusted = _adjust(logits, options, counts, slots, positions)
-    greedy = jnp.argmax(adjusted, axis=-1).astype(jnp.int32)
-    tokens = jax.lax.cond(
-        jnp.any(options.temperature > 0),
-        lambda: jnp.where(options.temperature > 0, _draw(adjusted, options, positions), greedy),
-        lambda: greedy,
-    )
+    is_plain = jnp.all(_is_plain(options, positions))
+    tokens = jax.lax.cond(is_plain, lambda: _argmax(logits), lambda: _choose(logits, options, counts, slots, positions))
     return Sampled(tokens, *_report_logprobs(logits, tokens, options.wants_logprobs))
+
+
+def _is_plain(options: SamplingOptions, positions: Int32[Array, "seqs"]) -> Bool[Array, "seqs"]:
+    """Whether a row takes the likeliest token of the logits as they are."""
+    return ~(
+        (options.temperature > 0) | _is_penalised(options) | _is_biased(options) | (positions < options.earliest_end)
+    )
+
+
+def _is_penalised(options: SamplingOptions) -> Bool[Array, "seqs"]:
+    return (options.repetition_penalty != 1) | (options.presence_penalty != 0) | (options.frequency_penalty != 0)
+
+
+def _is_biased(options: SamplingOptions) -> Bool[Array, "seqs"]:
+    return jnp.any(options.bias_values != 0, axis=-1)
+
+
+def _choose(
+    logits: Float[Array, "seqs vocab"],
+    options: SamplingOptions,
+    counts: TokenCounts,
+    slots: Int32[Array, "seqs"],
+    positions: Int32[Array, "seqs"],
+) -> Int32[Array, "seqs"]:
+    adjusted = _adjust(logits, options, counts, slots, positions)
+    is_drawn = options.temperature > 0
+    return jax.lax.cond(
+        jnp.any(is_drawn),
+        lambda: jnp.where(is_drawn, _draw(adjusted, options, positions), _argmax(adjusted)),
+        lambda: _argmax(adjusted),
+    )
+
+
+def _argmax(values: Float[Array, "seqs vocab"]) -> Int32[Array, "seqs"]:
+    """The first largest value's index, like jnp.argmax, which XLA does not vectorise on CPUs: 15 times faster."""
+    seqs, vocab = values.shape
+    lanes = min(128, vocab)
+    padded = jnp.pad(values, ((0, 0), (0, -vocab % lanes)), constant_values=-jnp.inf)
+    tiles = padded.reshape(seqs, -1, lanes)
+    best_tile = jnp.argmax(jnp.max(tiles, axis=-1), axis=-1)
+    lane = jnp.argmax(jnp.take_along_axis(tiles, best_tile[:, None, None], axis=1)[:, 0], axis=-1)
+    return (best_tile * lanes + lane).astype(jnp.int32)
 
 
 def _adjust(
@@ -88,13 +127,13 @@ def _adjust(
 ) -> Float[Array, "seqs vocab"]:
     """Penalties, logit bias and min_tokens."""
     penalised = jax.lax.cond(
-        jnp.any((options.repetition_penalty != 1) | (options.presence_penalty != 0) | (options.frequency_penalty != 0)),
+        jnp.any(_is_penalised(options)),
         lambda: _penalise(logits, options, TokenCounts(*(table[slots] for table in counts))),
         lambda: logits,
     )
     rows = jnp.arange(logits.shape[0])[:, None]
     biased = jax.lax.cond(
-        jnp.any(options.bias_values != 0),
+        jnp.any(_is_biased(options)),
         lambda: penalised.at[rows, options.bias_ids].add(options.bias_values, mode="drop"),
         lambda: penalised,
     )
@@ -131,13 +170,20 @@ def _draw(
         lambda: _filter(scaled, options),
         lambda: scaled,
     )
-    noise = jax.vmap(_gumbel, in_axes=(0, 0, None))(options.key, positions, logits.shape[1])
-    return jnp.argmax(filtered + noise, axis=-1).astype(jnp.int32)
+    return _argmax(filtered + _gumbel(options.key, positions, logits.shape[1]))
 
 
-def _gumbel(key_data: UInt32[Array, "2"], position: Int32[Array, ""], size: int) -> Float[Array, "vocab"]:
-    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), position)
-    return jax.random.gumbel(key, (size,))
+def _gumbel(key: UInt32[Array, "seqs 2"], positions: Int32[Array, "seqs"], vocab: int) -> Float[Array, "seqs vocab"]:
+    """Noise that depends on a row's key and position and on the token id alone."""
+    shape = positions.shape[0], vocab
+    counter = positions.astype(jnp.uint32)[:, None], jnp.arange(vocab, dtype=jnp.uint32)
+    bits, _ = threefry2x32(
+        (jnp.broadcast_to(key[:, :1], shape), jnp.broadcast_to(key[:, 1:], shape)),
+        (jnp.broadcast_to(counter[0], shape), jnp.broadcast_to(counter[1], shape)),
+    )
+    # The middle of 2**23 equal parts of (0, 1): never 0 or 1, whose logarithms are not finite.
+    uniform = ((bits >> 9).astype(jnp.float32) + 0.5) * 2.0**-23
+    return -jnp.log(-jnp.log(uniform))
 
 
 def _filter(scaled: Float[Array, "seqs vocab"], options: SamplingOptions) -> Float[Array, "seqs vocab"]:

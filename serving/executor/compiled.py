@@ -24,6 +24,9 @@ class CompiledPrograms[Program]:
 
     The largest program of each kind is always there, so that no step ever waits for the compiler: until the best
     fitting one is compiled, a larger one runs with more padding.
+
+    Attributes:
+        compiled: the programs compiled so far.
     """
 
     def __init__(
@@ -36,28 +39,28 @@ class CompiledPrograms[Program]:
         self._compile = compile_program
         self._buckets = buckets
         self._background = background
-        self._compiled: dict[ProgramKey, Program] = {}
+        self.compiled: dict[ProgramKey, Program] = {}
         self._requested: set[ProgramKey] = set()
 
-    def common_keys(self) -> Iterator[ProgramKey]:
-        """The programs to compile before serving: the smallest and the largest of each kind."""
+    def common_keys(self, common: Mapping[JobKind, int]) -> Iterator[ProgramKey]:
+        """The programs to compile before serving: of each kind the largest, and the one for a common number of rows."""
         for kind, sizes in self._buckets.items():
-            for size in sorted({sizes[0], sizes[-1]}):
+            for size in sorted({smallest_bucket(sizes, min(common[kind], sizes[-1])), sizes[-1]}):
                 yield ProgramKey(kind, size)
 
     def compile(self, key: ProgramKey) -> None:
         """Compile one program now, unless it is there."""
-        if key not in self._compiled:
-            self._compiled[key] = self._compile(key)
+        if key not in self.compiled:
+            self.compiled[key] = self._compile(key)
 
     def find(self, kind: JobKind, size: int) -> tuple[int, Program]:
         """A program for so many rows, and its own size; asks for a better fitting one if there is any."""
         best = ProgramKey(kind, smallest_bucket(self._buckets[kind], size))
-        if best not in self._compiled and best not in self._requested:
+        if best not in self.compiled and best not in self._requested:
             self._requested.add(best)
             self._background.submit(self._compile_in_background, best)
         for bucket in self._buckets[kind]:
-            program = self._compiled.get(ProgramKey(kind, bucket))
+            program = self.compiled.get(ProgramKey(kind, bucket))
             if bucket >= size and program is not None:
                 return bucket, program
         raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the common ones first")

@@ -1,8 +1,8 @@
 """One LLM on the device: its weights, its sequences' slots, its table of pages and its programs."""
 
 import threading
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +74,7 @@ class LLMRuntime:
         graph, params = nnx.split(model.decoder)
         leaves, structure = jax.tree.flatten(params)
         self._leaves = tuple(leaves)
-        self._programs = Programs(
+        self._functions = Programs(
             graph,
             structure,
             head_dim=pool.block_elements // pool.page_tokens(spec.name),
@@ -83,9 +83,9 @@ class LLMRuntime:
         )
         # A bfloat16 matmul of one row is an order of magnitude slower than one of two on CPUs (XLA).
         min_rows = 1 if spec.dtype == "float32" else 2
-        self._sampling: dict[int, Compiled] = {}
-        self._sampling_lock = threading.Lock()
-        self.compiled: CompiledPrograms[Program] = CompiledPrograms(
+        self._samplers: dict[int, Future[Compiled]] = {}
+        self._samplers_lock = threading.Lock()
+        self._programs: CompiledPrograms[Program] = CompiledPrograms(
             self._compile,
             {
                 JobKind.DECODE: decode_buckets(spec.max_sequences, min_rows),
@@ -95,6 +95,26 @@ class LLMRuntime:
         )
         self._update_page_blocks = jax.jit(update_page_blocks, donate_argnums=0)
         self._load_counts = jax.jit(SlotState.load_counts, donate_argnums=0)
+
+    @property
+    def programs(self) -> Mapping[ProgramKey, Program]:
+        """The programs compiled so far."""
+        return self._programs.compiled
+
+    def compile_common(self, workers: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
+        """Compile what is needed before the first job; yields how many programs are done, and of how many."""
+        # A decode as wide as a prefill shares its sampler.
+        common = {JobKind.DECODE: MAX_PREFILL_SEQUENCES, JobKind.PREFILL: 1}
+        keys = list(self._programs.common_keys(common))
+        yield 0, len(keys)
+        compiling = [workers.submit(self._programs.compile, key) for key in keys]
+        try:
+            for done, finished in enumerate(as_completed(compiling), start=1):
+                finished.result()
+                yield done, len(keys)
+        finally:
+            for future in compiling:
+                future.cancel()
 
     def reset(self) -> None:
         """Forget all sequences, after the device lost its state."""
@@ -110,7 +130,7 @@ class LLMRuntime:
         self._send_new_pages()
         rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
         rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
-        size, program = self.compiled.find(job.kind, rows)
+        size, program = self._programs.find(job.kind, rows)
         inputs = self._inputs(job, size, completions)
         if job.kind is JobKind.DECODE:
             pool, logits = program.forward(self._leaves, pool, self._state.last_tokens, self._page_blocks, inputs)
@@ -178,22 +198,30 @@ class LLMRuntime:
         inputs = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
         if key.kind is JobKind.DECODE:
             arguments = _shapes((self._state.last_tokens, self._page_blocks, inputs))
-            forward = jax.jit(self._programs.decode, donate_argnums=1)
+            forward = jax.jit(self._functions.decode, donate_argnums=1)
         else:
             arguments = _shapes((self._page_blocks, inputs))
-            forward = jax.jit(self._programs.prefill, donate_argnums=1)
+            forward = jax.jit(self._functions.prefill, donate_argnums=1)
         compiled = forward.lower(_shapes(self._leaves), self._pool_shape, *arguments).compile()
-        return Program(compiled, self._compile_sampling(inputs.slots.shape[0]))
+        return Program(compiled, self._sampler(inputs.slots.shape[0]))
 
-    def _compile_sampling(self, seqs: int) -> Compiled:
-        with self._sampling_lock:
-            if seqs not in self._sampling:
-                row = jax.ShapeDtypeStruct((seqs,), jnp.int32)
-                logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32)
-                arguments = _shapes((self._state, self._table.on_device()))
-                jitted = jax.jit(sample_next, donate_argnums=0)
-                self._sampling[seqs] = jitted.lower(*arguments, row, row, logits).compile()
-            return self._sampling[seqs]
+    def _sampler(self, seqs: int) -> Compiled:
+        """The sampler for so many sequences, compiled by the first who asks; others wait for it."""
+        with self._samplers_lock:
+            is_first = seqs not in self._samplers
+            future = self._samplers.setdefault(seqs, Future())
+        if is_first:
+            try:
+                future.set_result(self._compile_sampler(seqs))
+            except Exception as error:
+                future.set_exception(error)
+        return future.result()
+
+    def _compile_sampler(self, seqs: int) -> Compiled:
+        row = jax.ShapeDtypeStruct((seqs,), jnp.int32)
+        logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32)
+        arguments = _shapes((self._state, self._table.on_device()))
+        return jax.jit(sample_next, donate_argnums=0).lower(*arguments, row, row, logits).compile()
 
 
 def _slot(chunk: Chunk) -> int:

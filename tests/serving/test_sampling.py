@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from muxjax.serving.sampling import MAX_END_IDS, MAX_LOGIT_BIAS, Sampled, SamplingOptions, TokenCounts, sample
+from muxjax.serving.sampling import MAX_END_IDS, MAX_LOGIT_BIAS, Sampled, SamplingOptions, TokenCounts, _argmax, sample
 
 VOCAB = 97
 jitted_sample = jax.jit(sample)
@@ -178,3 +178,10 @@ def test_a_row_draws_the_same_token_in_any_batch_and_another_at_another_position
         alone = SamplingOptions(*(np.asarray(leaf)[row : row + 1] for leaf in opts))
         assert run(logits[row : row + 1], alone, position=7).tokens[0] == together[row]
     assert not np.array_equal(together, run(logits, opts, position=8).tokens)
+
+
+@pytest.mark.parametrize("vocab", [5, 128, 131, 32_000])
+def test_the_first_of_equal_logits_is_the_greedy_token(vocab):
+    logits = np.random.default_rng(vocab).integers(0, 3, (6, vocab)).astype(np.float32)
+    logits[0] = -np.inf
+    assert np.array_equal(jax.jit(_argmax)(logits), logits.argmax(-1))

@@ -17,21 +17,16 @@ def background():
         yield pool
 
 
-def test_the_smallest_and_the_largest_are_compiled_ahead(background):
+def test_the_largest_and_a_common_one_are_compiled_ahead(background):
     programs = CompiledPrograms(lambda key: key, BUCKETS, background)
-    keys = list(programs.common_keys())
-    assert [(key.kind, key.size) for key in keys] == [
-        (JobKind.DECODE, 1),
-        (JobKind.DECODE, 8),
-        (JobKind.PREFILL, 16),
-        (JobKind.PREFILL, 64),
-    ]
+    keys = [(key.kind, key.size) for key in programs.common_keys({JobKind.DECODE: 3, JobKind.PREFILL: 1000})]
+    assert keys == [(JobKind.DECODE, 4), (JobKind.DECODE, 8), (JobKind.PREFILL, 64)]
 
 
 def test_a_larger_program_serves_until_the_best_one_is_compiled(background):
     compiled = []
     programs = CompiledPrograms(lambda key: compiled.append(key) or f"decode-{key.size}", BUCKETS, background)
-    for key in programs.common_keys():
+    for key in programs.common_keys({JobKind.DECODE: 1, JobKind.PREFILL: 1}):
         programs.compile(key)
     compiled.clear()
     assert programs.find(JobKind.DECODE, 3) in [(8, "decode-8"), (4, "decode-4")]

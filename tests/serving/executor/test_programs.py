@@ -40,9 +40,8 @@ def test_no_program_copies_the_pool(sources, name, implementation):
             background=background,
             implementation=implementation,
         )
-        for key in runtime.compiled.common_keys():
-            runtime.compiled.compile(key)
-            program = runtime.compiled.find(key.kind, key.size)[1].forward
+        assert list(runtime.compile_common(background))[-1] == (len(runtime.programs), len(runtime.programs))
+        for key, (program, _) in runtime.programs.items():
             copies = [line for line in program.as_text().splitlines() if is_pool_copy(line)]
             assert not copies, f"{key}: {copies}"
             memory = program.memory_analysis()
