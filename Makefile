@@ -1,8 +1,8 @@
 # Two commands: `make serve` and `make test`; both set everything up first.
 VENV := .venv
 BIN := $(VENV)/bin
-# The first Python 3.12 reachable as python3.12, python3 (pyenv reads .python-version) or through uv.
-PYTHON ?= $(shell for p in python3.12 python3 "$$(uv python find 3.12 2>/dev/null)"; do \
+# The first Python 3.12 reachable as python3.12, python3, or through pyenv or uv (both read .python-version).
+PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo "$$p" && break; done)
 
 .PHONY: serve test lint format setup lock protos oracle clean

@@ -82,10 +82,20 @@ class Application:
 
     async def _load(self) -> None:
         """Load, then follow the LLMs' news for ever. Raises NothingToServeError."""
+        self._engine.start()
+        kernels = asyncio.create_task(self._prepare_kernels())
+        try:
+            await self._follow_news()
+        finally:
+            kernels.cancel()
+
+    async def _prepare_kernels(self) -> None:
+        """Say what attention runs on; where it is compiled first, weights are loaded meanwhile."""
         self._display.phase("attention", "prepares its kernels, which takes a moment the first time")
         attention = await asyncio.to_thread(default_implementation)
         self._display.phase("attention", f"{attention.name}: {attention.reason}")
-        self._engine.start()
+
+    async def _follow_news(self) -> None:
         is_settled = False
         while True:
             progress = await self._news.get()

@@ -71,6 +71,7 @@ class LLMRuntime:
         self._table = SamplingTable(spec.max_sequences, config.vocab_size)
         self._state = SlotState.empty(spec.max_sequences, config.vocab_size)
         self._page_blocks = jnp.asarray(pool.page_blocks(spec.name).copy())
+        model.decoder.unroll()  # a scan would copy each layer's weights out of their stack, step by step
         graph, params = nnx.split(model.decoder)
         leaves, structure = jax.tree.flatten(params)
         self._leaves = tuple(leaves)

@@ -1,0 +1,1 @@
+"""Which LLMs share which devices: workloads, cost models and searches, without JAX."""
