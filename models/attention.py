@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.linear import init_weights, project
-from muxjax.models.rope import apply_rope
+from muxjax.models.rope import apply_rope, make_rotation
 
 Attend = Callable[
     [Float[Array, "tokens q_heads dim"], Float[Array, "tokens kv_heads dim"], Float[Array, "tokens kv_heads dim"]],
@@ -41,8 +41,8 @@ class Attention(nnx.Module):
         qkv = project(hidden, self.qkv[...])
         queries = qkv[:, :, :-2].reshape(tokens, -1, qkv.shape[-1])
         keys, values = qkv[:, :, -2], qkv[:, :, -1]
-        queries = apply_rope(queries, positions, self.rope)
-        keys = apply_rope(keys, positions, self.rope)
+        rotation = make_rotation(positions, keys.shape[-1], self.rope)
+        queries, keys = apply_rope(queries, rotation), apply_rope(keys, rotation)
         attended = attend(queries, keys, values)
         return project(attended.reshape(tokens, -1), self.out[...]), (keys, values)
 

@@ -18,4 +18,6 @@ class SwiGLU(nnx.Module):
 
     def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
         gate_up = project(hidden, self.gate_up[...])
-        return project(jax.nn.silu(gate_up[:, 0]) * gate_up[:, 1], self.down[...])
+        wide = gate_up.astype(jnp.float32)  # bfloat16 would be rounded, and widened again, after each operation of silu
+        gated = jax.nn.silu(wide[:, 0]) * wide[:, 1]
+        return project(gated.astype(hidden.dtype), self.down[...])

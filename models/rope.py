@@ -2,11 +2,14 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from muxjax.models.config import Llama3Scaling, RopeConfig
+
+Rotation = tuple[Float[Array, "tokens 1 half"], Float[Array, "tokens 1 half"]]
 
 
 def inverse_frequencies(config: RopeConfig, head_dim: int) -> Float[np.ndarray, " half"]:
@@ -32,15 +35,18 @@ def _stretch(frequencies: Float[np.ndarray, " half"], scaling: Llama3Scaling) ->
     return stretched
 
 
-def apply_rope(
-    heads: Float[Array, "tokens heads dim"], positions: Int[Array, " tokens"], config: RopeConfig
-) -> Float[Array, "tokens heads dim"]:
-    """Turn each head by its token's position, in float32.
+def make_rotation(positions: Int[Array, " tokens"], head_dim: int, config: RopeConfig) -> Rotation:
+    """Cosine and sine of each token's angles, in float32."""
+    angles = positions[:, None, None].astype(jnp.float32) * inverse_frequencies(config, head_dim)
+    # The barrier keeps XLA from working them out again for every head.
+    return jax.lax.optimization_barrier((jnp.cos(angles), jnp.sin(angles)))
+
+
+def apply_rope(heads: Float[Array, "tokens heads dim"], rotation: Rotation) -> Float[Array, "tokens heads dim"]:
+    """Turn each head by its token's rotation, in float32.
 
     Element i of a head is paired with element i + dim/2 (Hugging Face's order of the weights).
     """
-    frequencies = inverse_frequencies(config, heads.shape[-1])
-    angles = positions[:, None, None].astype(jnp.float32) * frequencies
-    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    cos, sin = rotation
     first, second = jnp.split(heads.astype(jnp.float32), 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(heads.dtype)

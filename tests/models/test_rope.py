@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from muxjax.models.config import Llama3Scaling, RopeConfig
-from muxjax.models.rope import apply_rope, inverse_frequencies
+from muxjax.models.rope import apply_rope, inverse_frequencies, make_rotation
 
 
 def test_scores_depend_on_distance_only() -> None:
@@ -12,7 +12,7 @@ def test_scores_depend_on_distance_only() -> None:
 
     def score(query_position: int, key_position: int) -> float:
         turned = (
-            apply_rope(jnp.asarray(heads), jnp.asarray([position]), RopeConfig())
+            apply_rope(jnp.asarray(heads), make_rotation(jnp.asarray([position]), 12, RopeConfig()))
             for heads, position in ((query, query_position), (key, key_position))
         )
         return float(jnp.vdot(*turned))
@@ -23,7 +23,7 @@ def test_scores_depend_on_distance_only() -> None:
 
 def test_position_zero_turns_nothing() -> None:
     heads = jnp.ones((1, 2, 6))
-    np.testing.assert_array_equal(apply_rope(heads, jnp.zeros(1, jnp.int32), RopeConfig()), heads)
+    np.testing.assert_array_equal(apply_rope(heads, make_rotation(jnp.zeros(1, jnp.int32), 6, RopeConfig())), heads)
 
 
 def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones() -> None:
