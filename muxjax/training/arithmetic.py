@@ -36,7 +36,7 @@ def training_pairs(
     count: int, rng: np.random.Generator, held_out: Bool[np.ndarray, "a b"]
 ) -> Int64[np.ndarray, "pairs 2"]:
     """Pairs to train on: each number has one, two or three digits, small ones rarer as there are fewer of them."""
-    limits = rng.choice([10, 100, LARGEST + 1], size=(2 * count, 2), p=[0.1, 0.2, 0.7])
+    limits = rng.choice([10, 100, LARGEST + 1], size=(2 * count, 2), p=[0.2, 0.25, 0.55])
     pairs = rng.integers(0, limits)
     return pairs[~held_out[pairs[:, 0], pairs[:, 1]]][:count]
 

@@ -78,7 +78,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         make_task=ArithmeticTask,
         rows=160,
-        steps=3000,
+        steps=5000,
         learning_rate=2e-3,
     ),
 }
