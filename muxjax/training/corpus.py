@@ -5,7 +5,7 @@ import importlib
 import io
 import sysconfig
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -58,14 +58,25 @@ def prose_corpus() -> tuple[tuple[Passage, ...], tuple[Passage, ...]]:
     A file's passages are held out together, by the same rule as its source, and a passage that also stands in a
     held-out file (docstrings get copied) is not trained on.
     """
-    training: dict[Passage, None] = {}
-    held_out: dict[Passage, None] = {}
-    for path, text in _source_files():
-        (held_out if is_held_out(path) else training).update(dict.fromkeys(_passages(path, text)))
-    for topic, text in _help_topics().items():
-        (held_out if is_held_out(topic) else training)[Passage(topic, text)] = None
+    held_out = held_out_passages()
     measured = {passage.text for passage in held_out}
-    return tuple(passage for passage in training if passage.text not in measured), tuple(held_out)
+    training = _prose(lambda key: not is_held_out(key))
+    return tuple(passage for passage in training if passage.text not in measured), held_out
+
+
+def held_out_passages() -> tuple[Passage, ...]:
+    """The passages that are only ever measured on, without reading the others."""
+    return _prose(is_held_out)
+
+
+def _prose(wanted: Callable[[str], bool]) -> tuple[Passage, ...]:
+    """The different passages of the files and topics whose names are wanted."""
+    passages: dict[Passage, None] = {}
+    for path, text in _source_files():
+        if wanted(path):
+            passages |= dict.fromkeys(_passages(path, text))
+    topics = (Passage(topic, text) for topic, text in _help_topics().items() if wanted(topic))
+    return tuple(passages | dict.fromkeys(topics))
 
 
 @cache

@@ -52,7 +52,7 @@ def code_continuations(tokenizer: Tokenizer) -> list[Continuation]:
 
 def prose_continuations(tokenizer: Tokenizer) -> list[Continuation]:
     """The held-out passages of documentation, as answers to the question about their subject."""
-    _, held_out = corpus.prose_corpus()
+    held_out = corpus.held_out_passages()
     prompts = [
         tokenizer.apply_chat_template([{"role": "user", "content": question_about(passage.subject)}])
         if passage.subject
