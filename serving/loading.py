@@ -35,35 +35,40 @@ def load_llms(
         report: hears of every change.
         should_stop: asked between pieces of work; true ends the loading.
     """
+    runtimes = []
     for plan in plans:
         if should_stop():
             return
         started = time.monotonic()
         try:
-            _load(plan, executor, on_ready, report, should_stop, started)
+            runtime = _load(plan, executor, report, should_stop, started)
+            if runtime is None:
+                return
+            on_ready(runtime)
+            endpoint = Endpoint(plan.name, runtime.model.config.vocab_size, plan.max_context, runtime.model.tokenizer)
+            total = len(runtime.programs)
+            seconds = time.monotonic() - started
+            report(Progress(plan.name, LLMState.READY, total, total, seconds, endpoint=endpoint))
+            runtimes.append(runtime)
         except Exception as error:
             if not isinstance(error, ModelError):
                 _log.exception("loading %s failed", plan.name)
             seconds = time.monotonic() - started
             report(Progress(plan.name, LLMState.FAILED, seconds=seconds, error=str(error) or repr(error)))
+    for runtime in runtimes:
+        runtime.compile_common()
 
 
 def _load(
-    plan: LLMPlan,
-    executor: JaxExecutor,
-    on_ready: Callable[[LLMRuntime], None],
-    report: Report,
-    should_stop: Callable[[], bool],
-    started: float,
-) -> None:
+    plan: LLMPlan, executor: JaxExecutor, report: Report, should_stop: Callable[[], bool], started: float
+) -> LLMRuntime | None:
+    """The LLM with the programs that it needs, or None if it is to stop."""
     report(Progress(plan.name, LLMState.LOADING))
     model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype))
     runtime = executor.load(plan.spec, model, plan.max_context)
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile") as workers:
-        for done, total in runtime.compile_common(workers):
+        for done, total in runtime.compile_needed(workers):
             if should_stop():
-                return
+                return None
             report(Progress(plan.name, LLMState.COMPILING, done, total, time.monotonic() - started))
-    on_ready(runtime)
-    endpoint = Endpoint(plan.name, model.config.vocab_size, plan.max_context, model.tokenizer)
-    report(Progress(plan.name, LLMState.READY, total, total, time.monotonic() - started, endpoint=endpoint))
+    return runtime

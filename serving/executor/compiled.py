@@ -1,7 +1,7 @@
-"""Compiled programs by size: the common ones ahead of time, the others in the background when first wanted."""
+"""Compiled programs by size: the needed ones ahead of time, the others in the background when first wanted."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,11 +42,17 @@ class CompiledPrograms[Program]:
         self.compiled: dict[ProgramKey, Program] = {}
         self._requested: set[ProgramKey] = set()
 
-    def common_keys(self, common: Mapping[JobKind, int]) -> Iterator[ProgramKey]:
-        """The programs to compile before serving: of each kind the largest, and the one for a common number of rows."""
-        for kind, sizes in self._buckets.items():
-            for size in sorted({smallest_bucket(sizes, min(common[kind], sizes[-1])), sizes[-1]}):
-                yield ProgramKey(kind, size)
+    def needed_keys(self) -> list[ProgramKey]:
+        """The programs without which some job could not run: the largest of each kind."""
+        return [ProgramKey(kind, sizes[-1]) for kind, sizes in self._buckets.items()]
+
+    def request(self, kind: JobKind, size: int) -> ProgramKey:
+        """The best program for so many rows; it is compiled in the background, unless that was asked for before."""
+        best = ProgramKey(kind, smallest_bucket(self._buckets[kind], size))
+        if best not in self.compiled and best not in self._requested:
+            self._requested.add(best)
+            self._background.submit(self._compile_in_background, best)
+        return best
 
     def compile(self, key: ProgramKey) -> None:
         """Compile one program now, unless it is there."""
@@ -55,15 +61,12 @@ class CompiledPrograms[Program]:
 
     def find(self, kind: JobKind, size: int) -> tuple[int, Program]:
         """A program for so many rows, and its own size; asks for a better fitting one if there is any."""
-        best = ProgramKey(kind, smallest_bucket(self._buckets[kind], size))
-        if best not in self.compiled and best not in self._requested:
-            self._requested.add(best)
-            self._background.submit(self._compile_in_background, best)
+        best = self.request(kind, size)
         for bucket in self._buckets[kind]:
             program = self.compiled.get(ProgramKey(kind, bucket))
-            if bucket >= size and program is not None:
+            if bucket >= best.size and program is not None:
                 return bucket, program
-        raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the common ones first")
+        raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the needed ones first")
 
     def _compile_in_background(self, key: ProgramKey) -> None:
         try:

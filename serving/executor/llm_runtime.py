@@ -102,11 +102,9 @@ class LLMRuntime:
         """The programs compiled so far."""
         return self._programs.compiled
 
-    def compile_common(self, workers: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
-        """Compile what is needed before the first job; yields how many programs are done, and of how many."""
-        # A decode as wide as a prefill shares its sampler.
-        common = {JobKind.DECODE: MAX_PREFILL_SEQUENCES, JobKind.PREFILL: 1}
-        keys = list(self._programs.common_keys(common))
+    def compile_needed(self, workers: ThreadPoolExecutor) -> Iterator[tuple[int, int]]:
+        """Compile what any job may need; yields how many programs are done, and of how many."""
+        keys = self._programs.needed_keys()
         yield 0, len(keys)
         compiling = [workers.submit(self._programs.compile, key) for key in keys]
         try:
@@ -116,6 +114,12 @@ class LLMRuntime:
         finally:
             for future in compiling:
                 future.cancel()
+
+    def compile_common(self) -> None:
+        """Compile in the background what a single user, and a few, will want."""
+        self._programs.request(JobKind.DECODE, 1)
+        self._programs.request(JobKind.DECODE, min(MAX_PREFILL_SEQUENCES, self.spec.max_sequences))
+        self._programs.request(JobKind.PREFILL, 1)
 
     def reset(self) -> None:
         """Forget all sequences, after the device lost its state."""

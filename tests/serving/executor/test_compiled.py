@@ -17,22 +17,23 @@ def background():
         yield pool
 
 
-def test_the_largest_and_a_common_one_are_compiled_ahead(background):
+def test_the_largest_of_each_kind_are_needed(background):
     programs = CompiledPrograms(lambda key: key, BUCKETS, background)
-    keys = [(key.kind, key.size) for key in programs.common_keys({JobKind.DECODE: 3, JobKind.PREFILL: 1000})]
-    assert keys == [(JobKind.DECODE, 4), (JobKind.DECODE, 8), (JobKind.PREFILL, 64)]
+    assert programs.needed_keys() == [ProgramKey(JobKind.DECODE, 8), ProgramKey(JobKind.PREFILL, 64)]
 
 
 def test_a_larger_program_serves_until_the_best_one_is_compiled(background):
     compiled = []
+    gate = threading.Event()
+    background.submit(gate.wait)
     programs = CompiledPrograms(lambda key: compiled.append(key) or f"decode-{key.size}", BUCKETS, background)
-    for key in programs.common_keys({JobKind.DECODE: 1, JobKind.PREFILL: 1}):
-        programs.compile(key)
-    compiled.clear()
-    assert programs.find(JobKind.DECODE, 3) in [(8, "decode-8"), (4, "decode-4")]
+    programs.compile(ProgramKey(JobKind.DECODE, 8))
+    for _ in range(3):
+        assert programs.find(JobKind.DECODE, 3) == (8, "decode-8")
+    gate.set()
     background.shutdown(wait=True)
     assert programs.find(JobKind.DECODE, 3) == (4, "decode-4")
-    assert compiled == [ProgramKey(JobKind.DECODE, 4)]
+    assert compiled == [ProgramKey(JobKind.DECODE, 8), ProgramKey(JobKind.DECODE, 4)]
 
 
 def test_a_program_that_does_not_compile_is_asked_for_once_and_replaced_by_a_larger_one(background, caplog):
@@ -54,6 +55,6 @@ def test_without_any_program_large_enough_the_caller_is_told(background):
     gate = threading.Event()
     background.submit(gate.wait)
     programs = CompiledPrograms(lambda key: key, BUCKETS, background)
-    with pytest.raises(LookupError, match="compile the common ones"):
+    with pytest.raises(LookupError, match="compile the needed ones"):
         programs.find(JobKind.PREFILL, 20)
     gate.set()
