@@ -114,7 +114,7 @@ class Decoder(nnx.Module):
         return project(hidden, self.head[...], accumulate=jnp.float32)
 
     def _embed(self, token_ids: Int[Array, " tokens"]) -> Float[Array, "tokens hidden"]:
-        if self.config.tie_embeddings:
-            # Kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are slow on CPUs.
-            return self.head[...][:, token_ids].T
-        return self.embedding[...][token_ids]
+        # Tied weights are kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are
+        # slow on CPUs. (Written as [:, token_ids].T, the gather makes XLA widen all of them to float32.)
+        rows = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
+        return rows[token_ids]

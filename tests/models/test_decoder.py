@@ -1,5 +1,6 @@
 """The decoder: plain pytrees under plain JAX, attention passed in."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -77,6 +78,15 @@ def test_unrolled_layers_compute_the_same(decoder: Decoder) -> None:
     assert sum(leaf.size for leaf in leaves) == sum(leaf.size for leaf in expected)
     outputs = (forward(model, TOKENS) for model in (unrolled(decoder), decoder))
     jax.tree.map(lambda got, expected: np.testing.assert_allclose(got, expected, atol=1e-5), *outputs)
+
+
+@pytest.mark.parametrize("rows", [2, 8])
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_no_weights_are_copied_or_widened_on_the_way(tied: bool, rows: int) -> None:
+    config = dataclasses.replace(CONFIG, vocab_size=4096, hidden_size=64, tie_embeddings=tied)
+    narrow = unrolled(Decoder(config, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    memory = logits.lower(narrow, jnp.zeros(rows, jnp.int32)).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < narrow.head.nbytes
 
 
 @pytest.mark.parametrize("prepare", [lambda decoder: decoder, unrolled], ids=["stacked", "unrolled"])
