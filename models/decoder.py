@@ -105,7 +105,8 @@ class Decoder(nnx.Module):
         del self.layers, state
         parts = []
         while stacked:  # each stack is freed before the next one is taken apart
-            parts.append(list(stacked.pop(0)))
+            stack = stacked.pop(0)
+            parts.append([_take_layer(stack, index) for index in range(self.config.num_layers)])
         states = [jax.tree.unflatten(structure, leaves) for leaves in zip(*parts, strict=True)]
         self.layers = nnx.List([nnx.merge(graph, state) for state in states])
 
@@ -118,3 +119,8 @@ class Decoder(nnx.Module):
         # slow on CPUs. (Written as [:, token_ids].T, the gather makes XLA widen all of them to float32.)
         rows = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
         return rows[token_ids]
+
+
+@jax.jit
+def _take_layer(stack: Array, index: int) -> Array:
+    return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)  # one program for all layers of a shape
