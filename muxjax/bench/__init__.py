@@ -1,0 +1,1 @@
+"""Measure muxjax's speed on this machine: `python -m muxjax.bench`."""

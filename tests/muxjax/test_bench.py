@@ -1,0 +1,168 @@
+"""The benchmark on tiny shapes: every part runs, and its JSON says what tables and docs need. No time is judged."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from muxjax.bench.__main__ import main
+from muxjax.bench.checkpoint import write_checkpoint
+from muxjax.bench.result import BenchError, Budget
+from muxjax.bench.rival import running_rival
+from muxjax.bench.run import run
+from muxjax.bench.settings import LLAMA_125M, Settings
+from muxjax.bench.tables import markdown
+from muxjax.bench.timing import Timing
+from muxjax.models.config_fields import ConfigFields
+from muxjax.models.load import load_model
+from muxjax.models.registry import find_architecture
+
+TINY = {
+    **LLAMA_125M,
+    "vocab_size": 131,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "max_position_embeddings": 128,
+}
+TINY_SETTINGS = Settings(
+    model=TINY,
+    dtypes=("float32",),
+    concurrency=(1, 3),
+    batch_sizes=(2,),
+    colocated_llms=2,
+    colocated_requests=2,
+    prompt_tokens=9,
+    output_tokens=6,
+    rounds=2,
+    schedule_steps=5,
+    schedule_llms=2,
+    schedule_sequences=8,
+    torch_python=Path(sys.executable),  # which has neither of the other engines
+)
+ORACLE_PYTHON = Path(__file__).parents[2] / ".venv-oracle/bin/python"
+
+
+def measure(part, settings=TINY_SETTINGS):
+    kept = []
+    run((part,), settings, lambda words: None, lambda results: kept.append(json.loads(json.dumps(results))))
+    [results] = kept
+    assert results["machine"]["cores"] >= 1
+    assert results["settings"]["prompt_tokens"] == settings.prompt_tokens
+    assert results["parameters"] == 103_104
+    assert all(budget["met"] in (True, False, None) for budget in results["budgets"])
+    assert markdown(results).startswith("### ")
+    return results["parts"][part], results["budgets"]
+
+
+def test_the_model_has_as_many_parameters_as_its_docstring_says():
+    config = find_architecture("LlamaForCausalLM").read_config(ConfigFields(LLAMA_125M))
+    assert config.num_parameters == 134_105_856
+    assert config.num_parameters - 2 * config.vocab_size * config.hidden_size - config.hidden_size == 84_953_088
+
+
+def test_the_checkpoint_holds_the_random_weights_in_hugging_faces_layout(tmp_path):
+    write_checkpoint(tmp_path, TINY)
+    tokens, positions = jnp.arange(7), jnp.arange(7)
+
+    def logits(source):
+        decoder = load_model(source, dtype=jnp.float32).decoder
+        return np.asarray(decoder.logits(decoder(tokens, positions, lambda queries, keys, values: queries)[0]))
+
+    np.testing.assert_array_equal(logits(tmp_path), logits(f"random:{tmp_path / 'config.json'}"))
+
+
+def test_throughput_without_other_engines_says_what_is_missing():
+    figures, budgets = measure("throughput")
+    assert [case["concurrency"] for case in figures["cases"]] == [1, 3]
+    for case in figures["cases"]:
+        assert set(case["engines"]) == {"muxjax"}
+        assert len(case["engines"]["muxjax"]["rounds"]) == 2
+        assert set(case["engines"]["muxjax"]["ttft_ms"]) == {"p50", "p90", "p99"}
+    assert "torch" in figures["not_measured"]["transformers"]
+    assert "llama_cpp" in figures["not_measured"]["llama.cpp"]
+    assert [budget["met"] for budget in budgets] == [None, None]
+
+
+def test_overhead_compares_the_engine_with_its_bare_programs():
+    figures, budgets = measure("overhead")
+    [case] = figures["cases"]
+    assert case["bare_tokens_per_second"] > 0
+    assert case["ratio"] > 0
+    assert case["host_ms_per_step"] > 0
+    assert len(case["rounds"]) == 2
+    assert [budget["measured"] for budget in budgets] == [case["host_share"], case["ratio"]]
+
+
+def test_colocated_llms_run_together_and_in_turn():
+    figures, [budget] = measure("colocated")
+    assert figures["llms"] == 2
+    assert budget["measured"] == figures["ratio"] > 0
+
+
+def test_schedule_measures_every_policy():
+    figures, budgets = measure("schedule")
+    assert {case["policy"] for case in figures["cases"]} == {"adbs", "fcfs", "round_robin"}
+    assert len(budgets) == len(figures["cases"])
+
+
+def test_startup_serves_twice_from_one_cache(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    config = tmp_path / "serve.yaml"
+    config.write_text("llms: {tiny: 'random:config.json'}\npool: {memory: 16MiB}\n")
+    settings = replace(TINY_SETTINGS, rounds=1, serve_config=config)
+    figures, budgets = measure("startup", settings)
+    [started] = figures["rounds"]
+    for milestones in started.values():
+        assert 0 < milestones["listening"] < milestones["ready"]["tiny"] <= milestones["serving"]
+    assert len(budgets) == 2
+
+
+def test_other_engines_choose_the_same_tokens(tmp_path):
+    if not ORACLE_PYTHON.exists():
+        pytest.skip("no interpreter with PyTorch and transformers: `make oracle` makes one")
+    write_checkpoint(tmp_path, TINY)
+    with running_rival("transformers", ORACLE_PYTHON, tmp_path, "float32", 1) as rival:
+        timing = rival.generate([[5, 6, 7], [9, 8, 7]], 4)
+    assert [len(times) for times in timing.token_times] == [4, 4]
+    assert all(len(token_ids) == 4 for token_ids in timing.token_ids)
+
+
+def test_an_engine_whose_process_ends_is_an_error_that_says_why(tmp_path):
+    missing = running_rival("transformers", tmp_path / "no-python", tmp_path, "float32", 1)
+    with pytest.raises(BenchError, match="cannot be started"), missing:
+        pytest.fail("it runs")
+
+
+def test_timing_counts_prefill_in_and_steady_decoding_apart():
+    timing = Timing([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]], [[], []])
+    assert timing.tokens_per_second == 6 / 4
+    assert timing.steady_tokens_per_second == 2 / 1
+    assert timing.figures()["ttft_ms"]["p50"] == 1500
+
+
+@pytest.mark.parametrize(("measured", "met"), [(1.5, True), (1.0, True), (0.9, False), (None, None)])
+def test_a_budget_that_could_not_be_measured_is_neither_met_nor_missed(measured, met):
+    assert Budget("speed", 1.0, measured, at_least=True).met is met
+
+
+def test_the_command_writes_its_figures_and_shows_them(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.compile_cache.keep_compiled_programs", lambda folder: None)  # the tests have their own
+    model, output = tmp_path / "config.json", tmp_path / "results" / "bench.json"
+    model.write_text(json.dumps(TINY))
+    assert main(["schedule", "--quick", "--model", str(model), "--output", str(output)]) == 0
+    assert json.loads(output.read_text())["parts"].keys() == {"schedule"}
+    assert "round_robin" in capsys.readouterr().out
+
+
+def test_an_unknown_part_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["speed"])
+    assert "there is no part speed: choose from throughput" in capsys.readouterr().err
