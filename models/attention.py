@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from muxjax.models.config import DecoderConfig
@@ -27,7 +28,7 @@ class Attention(nnx.Module):
     `qkv[hidden, kv_heads, queries_per_kv + 2, dim]`, the last two of a group being its key and its value.
     """
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.rope = config.rope
         group = config.queries_per_kv + 2
         self.qkv = init_weights(rngs, (config.hidden_size, config.num_kv_heads, group, config.head_dim), dtype)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields
 
 from muxjax.models.errors import ConfigError
 
+MAX_LAYERS = 1000  # beyond any model; a mistyped number should not exhaust the machine before it is noticed
+
 
 @dataclass(frozen=True, slots=True)
 class Llama3Scaling:
@@ -79,8 +81,9 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         sizes = {field.name: getattr(self, field.name) for field in fields(self) if field.type is int}
         for name, size in sizes.items():
-            if size < 1:
-                raise ConfigError(f"{name} must be positive, not {size}")
+            most = MAX_LAYERS if name == "num_layers" else 2**31 - 1
+            if not 1 <= size <= most:
+                raise ConfigError(f"{name} must lie between 1 and {most}, not be {size}")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
         if self.head_dim % 2:

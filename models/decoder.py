@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from muxjax.models.attention import Attend, Attention, KeyValues
@@ -18,7 +19,7 @@ from muxjax.models.norm import RMSNorm
 class DecoderLayer(nnx.Module):
     """Attention and MLP, each normalised before and added to the residual stream."""
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.attention_norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
         self.attention = Attention(config, dtype=dtype, rngs=rngs)
         self.mlp_norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
@@ -42,7 +43,7 @@ class Decoder(nnx.Module):
 
     layers: "DecoderLayer | nnx.List[DecoderLayer]"
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.config = config
         if not config.tie_embeddings:
             self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype)
@@ -122,5 +123,5 @@ class Decoder(nnx.Module):
 
 
 @jax.jit
-def _take_layer(stack: Array, index: int) -> Array:
+def _take_layer(stack: Array, index: ArrayLike) -> Array:
     return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)  # one program for all layers of a shape

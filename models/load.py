@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 import muxjax.models.llama  # noqa: F401  (registers its architectures)
 from muxjax.models.config import DecoderConfig
@@ -40,7 +40,7 @@ class LoadedModel:
     architecture: str = "LlamaForCausalLM"
 
 
-def load_model(source: str | Path, *, dtype: jnp.dtype) -> LoadedModel:
+def load_model(source: str | Path, *, dtype: DTypeLike) -> LoadedModel:
     """Load a model's weights as `dtype`, with its tokenizer.
 
     Args:
@@ -100,7 +100,7 @@ def _locate(source: str | Path) -> tuple[Path, bool]:
     return directory / "config.json", True
 
 
-def _load_decoder(directory: Path, architecture: Architecture, config: DecoderConfig, dtype: jnp.dtype) -> Decoder:
+def _load_decoder(directory: Path, architecture: Architecture, config: DecoderConfig, dtype: DTypeLike) -> Decoder:
     skeleton = Skeleton.of(lambda: architecture.build(config, dtype=dtype, rngs=nnx.Rngs(0)))
     if (directory / ORBAX_WEIGHTS).is_dir():
         return skeleton.fill(restore_weights(directory / ORBAX_WEIGHTS, skeleton.leaves))

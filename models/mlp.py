@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from muxjax.models.config import DecoderConfig
@@ -12,7 +13,7 @@ from muxjax.models.linear import init_weights, project
 class SwiGLU(nnx.Module):
     """(silu(x gate) * (x up)) down (Shazeer 2020), gate and up in one product."""
 
-    def __init__(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.gate_up = init_weights(rngs, (config.hidden_size, 2, config.intermediate_size), dtype)
         self.down = init_weights(rngs, (config.intermediate_size, config.hidden_size), dtype)
 

@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
 class RMSNorm(nnx.Module):
     """x / rms(x) * scale (Zhang and Sennrich 2019), computed in float32."""
 
-    def __init__(self, size: int, *, eps: float, dtype: jnp.dtype) -> None:
+    def __init__(self, size: int, *, eps: float, dtype: DTypeLike) -> None:
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((size,), dtype))
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp  # type: ignore[import-untyped]
 import tensorstore
 
@@ -15,8 +16,9 @@ from muxjax.models.weights import check_fit, flatten_names, nest_names
 
 def save_weights(path: Path, arrays: Mapping[str, jax.Array]) -> None:
     """Write arrays, keyed by dotted names, as one checkpoint; what was at `path` is replaced."""
+    on_host = {name: np.asarray(array) for name, array in arrays.items()}  # without a note of where they were
     with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), nest_names(arrays), force=True)
+        checkpointer.save(path.absolute(), nest_names(on_host), force=True)
 
 
 def restore_weights(path: Path, leaves: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:

@@ -1,15 +1,15 @@
 """Random weights: a model's shape without a checkpoint, for measurements and tests."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.decoder import Decoder
 from muxjax.models.registry import Architecture
 
 
-def random_decoder(architecture: Architecture, config: DecoderConfig, *, dtype: jnp.dtype, seed: int = 0) -> Decoder:
+def random_decoder(architecture: Architecture, config: DecoderConfig, *, dtype: DTypeLike, seed: int = 0) -> Decoder:
     """The decoder with seeded weights: the same for the same shape, dtype and seed."""
 
     @jax.jit  # one program instead of hundreds of small ones

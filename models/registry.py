@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
@@ -36,7 +36,7 @@ class Architecture(ABC):
         """Whether a tensor without a slot may be left out; any other such tensor is an error."""
         return False
 
-    def build(self, config: DecoderConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> Decoder:
+    def build(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Decoder:
         """The module with random weights."""
         return Decoder(config, dtype=dtype, rngs=rngs)
 

@@ -80,6 +80,8 @@ REFUSED = {
     "truth for a number": ({"intermediate_size": True}, "intermediate_size must be a positive whole number, not True"),
     "zero": ({"num_attention_heads": 0}, "num_attention_heads must be a positive whole number, not 0"),
     "negative": ({"max_position_embeddings": -1}, "max_position_embeddings must be a positive whole number, not -1"),
+    "absurd depth": ({"num_hidden_layers": 10**9}, "num_layers must lie between 1 and 1000"),
+    "absurd width": ({"vocab_size": 2**31}, "vocab_size must lie between 1 and"),
     "not finite": ({"rms_norm_eps": float("inf")}, "rms_norm_eps must be a positive number, not inf"),
     "not a number": ({"rms_norm_eps": float("nan")}, "rms_norm_eps must be a positive number, not nan"),
     "huge epsilon": ({"rms_norm_eps": 2}, "norm_eps must lie between 0 and 1"),

@@ -27,9 +27,9 @@ def test_position_zero_turns_nothing() -> None:
 
 
 def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones() -> None:
-    plain = inverse_frequencies(RopeConfig(theta=500_000), 128)
-    scaling = Llama3Scaling(factor=8, low_freq_factor=1, high_freq_factor=4, original_context=8192)
-    scaled = inverse_frequencies(RopeConfig(500_000, scaling), 128)
+    plain = inverse_frequencies(RopeConfig(theta=500_000.0), 128)
+    scaling = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192)
+    scaled = inverse_frequencies(RopeConfig(500_000.0, scaling), 128)
     wavelengths = 2 * np.pi / plain
     np.testing.assert_array_equal(scaled[wavelengths < 8192 / 4], plain[wavelengths < 8192 / 4])
     np.testing.assert_allclose(scaled[wavelengths > 8192], plain[wavelengths > 8192] / 8, rtol=1e-6)
