@@ -27,7 +27,7 @@ struct attention {
 
 // Where the queries, or the output, of a row of sequence and KV head lie: the index of their first element.
 static int64_t row_element(const struct attention *a, int64_t sequence, int64_t kv_head, int64_t row) {
-  int64_t token = a->starts[sequence] + row / a->group, head = kv_head * a->group + row % a->group;
+  const int64_t token = a->starts[sequence] + row / a->group, head = kv_head * a->group + row % a->group;
   return (token * a->q_heads + head) * a->lane;
 }
 
@@ -38,60 +38,70 @@ static const char *past_keys(const struct attention *a, int64_t sequence, int64_
   return a->pool + (2 * block * a->page_tokens + position % a->page_tokens) * a->token_bytes;
 }
 
+// Adds the tokens [first, past), from the pool.
 static void add_past(const struct attention *a, struct rows *rows, int64_t sequence, int64_t kv_head, int64_t first,
                      int64_t past) {
-  const char *keys = first < past ? past_keys(a, sequence, kv_head, first) : NULL;
-  for (int64_t position = first; position < past;) {
+  const char *keys = first < past ? past_keys(a, sequence, kv_head, first) : NULL, *next_keys;
+  for (int64_t position = first, count; position < past; position += count, keys = next_keys) {
     const int64_t left_in_page = a->page_tokens - position % a->page_tokens;
-    const int64_t count = min64(min64(tile_tokens(a->lane), left_in_page), past - position);
-    struct tile tile = {.keys = keys, .values = keys + a->page_tokens * a->token_bytes, .type = a->type,
-                        .stride = a->token_bytes, .count = (int)count, .position = position};
-    position += count;
-    if (position < past) tile.next_keys = keys = past_keys(a, sequence, kv_head, position);
-    add_tile(rows, tile);
+    count = min64(min64(tile_tokens(a->lane), left_in_page), past - position);
+    next_keys = position + count < past ? past_keys(a, sequence, kv_head, position + count) : NULL;
+    const char *values = keys + a->page_tokens * a->token_bytes;
+    add_tile(rows, (struct tile){keys, values, next_keys, a->token_bytes, a->type, (int)count, position});
   }
 }
 
+// Adds the rows' sequence's own tokens, as far as the last of the rows sees them.
 static void add_own(const struct attention *a, struct rows *rows, int64_t sequence, int64_t kv_head, int64_t first,
                     int64_t past) {
   const int64_t end = rows->position[rows->count - 1] + 1, stride = a->kv_heads * a->token_bytes;
   for (int64_t position = max64(first, past), count; position < end; position += count) {
     count = min64(tile_tokens(a->lane), end - position);
     const int64_t offset = (a->starts[sequence] + position - past) * stride + kv_head * a->token_bytes;
-    add_tile(rows, (struct tile){.keys = a->keys + offset, .values = a->values + offset, .type = a->type,
-                                 .stride = stride, .count = (int)count, .position = position});
+    const char *keys = a->keys + offset, *values = a->values + offset;
+    add_tile(rows, (struct tile){keys, values, NULL, stride, a->type, (int)count, position});
   }
 }
 
-static void attend(const void *shared, int64_t item) {
-  const struct attention *a = shared;
-  const int64_t kv_head = item % a->kv_heads, sequence = a->row_blocks[item / a->kv_heads].sequence;
-  const int64_t first_row = a->row_blocks[item / a->kv_heads].first_row;
-  const int64_t tokens = a->starts[sequence + 1] - a->starts[sequence], past = a->kv_lens[sequence] - tokens;
-  struct rows rows;
-  rows.count = (int)min64(block_rows(a->lane), tokens * a->group - first_row);
-  rows.lane = a->lane;
-  rows.window = a->window;
-  rows.soft_cap = a->soft_cap;
-  for (int r = 0; r < rows.count; r++) {
-    const int64_t element = row_element(a, sequence, kv_head, first_row + r);
-    rows.position[r] = past + (first_row + r) / a->group;
-    rows.peak[r] = -INFINITY;
-    rows.total[r] = splat(0);
+static void begin_rows(const struct attention *a, struct rows *rows, struct row_block block, int64_t kv_head) {
+  const int64_t tokens = a->starts[block.sequence + 1] - a->starts[block.sequence];
+  rows->count = (int)min64(block_rows(a->lane), tokens * a->group - block.first_row);
+  rows->lane = a->lane;
+  rows->window = a->window;
+  rows->soft_cap = a->soft_cap;
+  for (int r = 0; r < rows->count; r++) {
+    const int64_t element = row_element(a, block.sequence, kv_head, block.first_row + r);
+    rows->position[r] = a->kv_lens[block.sequence] - tokens + (block.first_row + r) / a->group;
+    rows->peak[r] = -INFINITY;
+    rows->total[r] = splat(0);
     for (int64_t d = 0; d < a->lane; d += LANES) {
-      store(rows.queries, r * a->lane + d, FLOAT32, load(a->queries, element + d, a->query_type) * a->sm_scale);
-      store(rows.weighted, r * a->lane + d, FLOAT32, splat(0));
+      store(rows->queries, r * a->lane + d, FLOAT32, load(a->queries, element + d, a->query_type) * a->sm_scale);
+      store(rows->weighted, r * a->lane + d, FLOAT32, splat(0));
     }
   }
-  const int64_t first = max64(rows.position[0] - a->window + 1, 0);
-  add_past(a, &rows, sequence, kv_head, first, past);
-  add_own(a, &rows, sequence, kv_head, first, past);
-  for (int r = 0; r < rows.count; r++) {
-    const int64_t element = row_element(a, sequence, kv_head, first_row + r);
-    const float total = sum_lanes(rows.total[r]);
+}
+
+static void finish_rows(const struct attention *a, struct rows *rows, struct row_block block, int64_t kv_head) {
+  for (int r = 0; r < rows->count; r++) {
+    const int64_t element = row_element(a, block.sequence, kv_head, block.first_row + r);
+    const float total = sum_lanes(rows->total[r]);
     for (int64_t d = 0; d < a->lane; d += LANES)
-      store(a->output, element + d, a->query_type, load(rows.weighted, r * a->lane + d, FLOAT32) / total);
+      store(a->output, element + d, a->query_type, load(rows->weighted, r * a->lane + d, FLOAT32) / total);
   }
+}
+
+// One item is one block of rows with one KV head.
+static void attend(const void *shared, int64_t item) {
+  const struct attention *a = shared;
+  const struct row_block block = a->row_blocks[item / a->kv_heads];
+  const int64_t kv_head = item % a->kv_heads;
+  struct rows rows;
+  begin_rows(a, &rows, block, kv_head);
+  const int64_t past = a->kv_lens[block.sequence] - (a->starts[block.sequence + 1] - a->starts[block.sequence]);
+  const int64_t first = max64(rows.position[0] - a->window + 1, 0);
+  add_past(a, &rows, block.sequence, kv_head, first, past);
+  add_own(a, &rows, block.sequence, kv_head, first, past);
+  finish_rows(a, &rows, block, kv_head);
 }
 
 // Everything that a wrong table could make the kernel read is checked before it runs.

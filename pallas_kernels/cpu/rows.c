@@ -21,7 +21,7 @@ INLINE void score(const int R, const struct tile *tile, const enum element type,
     for (int t = 0; t < T; t++) {
       const ptrdiff_t offset = tile->stride * (first + t < to ? first + t : to - 1);
       token[t] = tile->keys + offset;
-      if (tile->next_keys) fetch(tile->values + offset, lane * (int64_t)element_bytes(type));
+      fetch(tile->values + offset, lane * (int64_t)element_bytes(type));
     }
     vec sums[LANES] = {0};
     for (int64_t d = 0; d < lane; d += LANES) {

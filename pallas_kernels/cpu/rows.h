@@ -15,7 +15,7 @@ enum {
 // Some tokens of one sequence and KV head; the first one's position is `position`.
 struct tile {
   const char *keys, *values;
-  const char *next_keys;  // what will be read after this tile, to be fetched meanwhile; NULL when not known
+  const char *next_keys;  // of the tile that will be read next, to be fetched meanwhile; NULL for none
   ptrdiff_t stride;       // bytes from token to token
   enum element type;
   int count;

@@ -1,4 +1,4 @@
-"""What only the C kernels promise: tables that point outside are refused, and batches do not change a sequence's bits."""
+"""What only the C kernels promise: bad tables are refused, and batches do not change a sequence's bits."""
 
 import jax
 import jax.numpy as jnp
