@@ -1,7 +1,7 @@
 """The decoder shared by the Llama family: attention passed in, layers stacked or one by one."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -38,10 +38,12 @@ class Decoder(nnx.Module):
     """Embedding, layers, final norm and output projection.
 
     Knows nothing of batches or caches: tokens are rows, and `attend` decides which rows belong together. Parameters
-    of all layers are stacked (leading axis = layer) and scanned, until `unroll` takes them apart.
+    of all layers are stacked (leading axis = layer) and scanned, until `unroll` takes them apart. A subclass may put
+    another kind of layer in `layer_class`.
     """
 
-    layers: "DecoderLayer | nnx.List[DecoderLayer]"
+    layer_class: ClassVar[type[DecoderLayer]] = DecoderLayer
+    layers: DecoderLayer | nnx.List[DecoderLayer]
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -51,7 +53,7 @@ class Decoder(nnx.Module):
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
         def stacked_layers(rngs: nnx.Rngs) -> DecoderLayer:
-            return DecoderLayer(config, dtype=dtype, rngs=rngs)
+            return self.layer_class(config, dtype=dtype, rngs=rngs)
 
         self.layers = stacked_layers(rngs)
         self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
@@ -83,7 +85,7 @@ class Decoder(nnx.Module):
             return layer(hidden, positions, lambda *qkv: attend(*qkv, layer_input))
 
         hidden = self._embed(token_ids)
-        if isinstance(self.layers, DecoderLayer):
+        if not isinstance(self.layers, nnx.List):
             hidden, keys_values = jax.lax.scan(run_layer, hidden, (self.layers, layer_inputs))
             return self.norm(hidden), keys_values
         by_layer = []
@@ -99,7 +101,7 @@ class Decoder(nnx.Module):
         A scan copies every layer's weights out of the stack on each call, which makes a decode step of a few rows
         half as fast; a program with its layers unrolled takes 1.4 times as long to compile.
         """
-        if not isinstance(self.layers, DecoderLayer):
+        if isinstance(self.layers, nnx.List):
             return
         graph, state = nnx.split(self.layers)
         stacked, structure = jax.tree.flatten(state)
