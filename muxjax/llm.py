@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Self
 
+from muxjax.allocator import keep_freed_memory
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import config_of
 from muxjax.config.unit import unit_spec
@@ -68,6 +69,7 @@ class LLM:
             plan = plan_unit(unit_spec(config))
         except PlanError as error:
             raise loaded.error(str(error).splitlines()) from error
+        keep_freed_memory()  # for the whole process: a step's temporaries cost more page faults than arithmetic else
         if config.compile.cache is not None:
             keep_compiled_programs(config.compile.cache)
         news: queue.SimpleQueue[Progress] = queue.SimpleQueue()
