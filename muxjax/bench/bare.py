@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.executor.program import DecodeInputs, Programs, sample_next
@@ -59,6 +60,6 @@ class BareDecode:
         jax.block_until_ready(self._state)
         return time.perf_counter() - started
 
-    def _run_step(self, inputs: DecodeInputs) -> None:
+    def _run_step(self, inputs: DecodeInputs[Array]) -> None:
         self._pool, logits = self._forward(self._leaves, self._pool, self._state.last_tokens, self._page_blocks, inputs)
         self._state, _ = self._sample(self._state, self._options, inputs.slots, inputs.kv_lens, logits)

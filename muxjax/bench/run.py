@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,17 @@ def run(parts: tuple[str, ...], settings: Settings, tell: Tell, keep: Callable[[
         "budgets": [],
     }
     with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder)
-        tell("writing a model of random weights")
-        config = write_checkpoint(model, settings.model)
-        results["parameters"] = config.num_parameters
+        model, config = Path(folder), None
         for name in parts:
             load_before, started = load_average(), time.perf_counter()
-            part = (
-                WITH_MODEL[name](settings, model, config, tell) if name in WITH_MODEL else ALONE[name](settings, tell)
-            )
+            if name in WITH_MODEL:
+                if config is None:
+                    tell("writing a model of random weights")
+                    config = write_checkpoint(model, settings.model)
+                    results["parameters"] = config.num_parameters
+                part = WITH_MODEL[name](settings, model, config, tell)
+            else:
+                part = ALONE[name](settings, tell)
             spent = {"took_seconds": time.perf_counter() - started, "load_average": [load_before, load_average()]}
             results["parts"][name] = rounded({**part.figures, **spent})
             results["budgets"] += [budget.as_dict() for budget in part.budgets]
@@ -53,5 +55,6 @@ def run(parts: tuple[str, ...], settings: Settings, tell: Tell, keep: Callable[[
 
 def _public(settings: Settings) -> dict[str, Any]:
     """The settings without paths of this machine."""
-    values = asdict(settings)
-    return {name: value for name, value in values.items() if name not in ("serve_config", "torch_python")}
+    names = (field.name for field in fields(settings))
+    values = {name: getattr(settings, name) for name in names if name not in ("serve_config", "torch_python")}
+    return {**values, "model": dict(settings.model)}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int32
 
@@ -24,22 +25,22 @@ Pool = Float[Array, "blocks 2 block_tokens lane"]
 PageBlocks = Int32[Array, "layers pages kv_heads"]
 
 
-class DecodeInputs(NamedTuple):
-    """One row per sequence. Padding rows have the last slot and no tokens."""
+class DecodeInputs[Rows: (Array, np.ndarray)](NamedTuple):
+    """One row per sequence, on the host when a program is called. Padding rows have the last slot and no tokens."""
 
-    slots: Int32[Array, "seqs"]
-    kv_lens: Int32[Array, "seqs"]  # the token to run included
-    page_table: Int32[Array, "seqs max_pages"]
+    slots: Int32[Rows, "seqs"]
+    kv_lens: Int32[Rows, "seqs"]  # the token to run included
+    page_table: Int32[Rows, "seqs max_pages"]
 
 
-class PrefillInputs(NamedTuple):
+class PrefillInputs[Rows: (Array, np.ndarray)](NamedTuple):
     """A ragged chunk: sequence s owns rows query_start_loc[s] to query_start_loc[s + 1]; the rest is padding."""
 
-    token_ids: Int32[Array, "tokens"]
-    query_start_loc: Int32[Array, "seqs_and_one"]
-    slots: Int32[Array, "seqs"]  # the last slot for sequences whose prompt goes on in a later chunk
-    kv_lens: Int32[Array, "seqs"]  # the chunk's tokens included
-    page_table: Int32[Array, "seqs max_pages"]
+    token_ids: Int32[Rows, "tokens"]
+    query_start_loc: Int32[Rows, "seqs_and_one"]
+    slots: Int32[Rows, "seqs"]  # the last slot for sequences whose prompt goes on in a later chunk
+    kv_lens: Int32[Rows, "seqs"]  # the chunk's tokens included
+    page_table: Int32[Rows, "seqs max_pages"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Programs:
         pool: Pool,
         last_tokens: Int32[Array, "slots"],
         page_blocks: PageBlocks,
-        inputs: DecodeInputs,
+        inputs: DecodeInputs[Array],
     ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
         """Run each sequence's newest token; returns the pool with its keys and values, and the next one's logits."""
         view = self._view(pool)
@@ -97,7 +98,7 @@ class Programs:
         leaves: Leaves,
         pool: Pool,
         page_blocks: PageBlocks,
-        inputs: PrefillInputs,
+        inputs: PrefillInputs[Array],
     ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
         """Run a chunk of prompt tokens; returns the pool with theirs, and the logits after each sequence's last."""
         view = self._view(pool)
