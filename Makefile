@@ -34,7 +34,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 # Exact versions and hashes, without download addresses (needs uv).
 lock:
-	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --extra bench --constraint - \
+	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --constraint - \
 		--generate-hashes --no-emit-index-url --no-header --python-version 3.12 --output-file requirements.lock
 
 # Through the package's path, so that the generated files import each other from muxjax.serving.
@@ -44,10 +44,11 @@ protos: setup
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --grpc_python_out=. \
 		muxjax/serving/frontends/grpc/inference.proto
 
-# PyTorch and transformers, apart from muxjax: what tests/oracle/ compares with.
+# PyTorch, transformers and llama.cpp, apart from muxjax: what tests/oracle/ and muxjax.bench compare with.
 oracle:
 	python3.11 -m venv .venv-oracle
-	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.23.0
+	.venv-oracle/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 transformers==5.23.0 llama-cpp-python==0.3.36 gguf==0.19.0
 
 clean:
 	rm -rf $(VENV) build *.egg-info
