@@ -162,12 +162,16 @@ class LLMRuntime:
         new_pages = self._pool.take_new_pages(self.spec.name)
         host = self._pool.page_blocks(self.spec.name)
         for start in range(0, new_pages.size, _PAGES_PER_UPDATE):
-            pages = np.full(_PAGES_PER_UPDATE, host.shape[1], np.int32)
             part = new_pages[start : start + _PAGES_PER_UPDATE]
-            pages[: part.size] = part
-            rows = np.zeros((host.shape[0], _PAGES_PER_UPDATE, host.shape[2]), np.int32)
-            rows[:, : part.size] = host[:, part]
-            self._page_blocks = self._update_page_blocks(self._page_blocks, pages, rows)
+            self._send_pages(part, host[:, part])
+
+    def _send_pages(self, new: Int32[np.ndarray, "new"], blocks: Int32[np.ndarray, "layers new kv_heads"]) -> None:
+        layers, pages, kv_heads = self._page_blocks.shape
+        padded = np.full(_PAGES_PER_UPDATE, pages, np.int32)
+        padded[: new.size] = new
+        rows = np.zeros((layers, _PAGES_PER_UPDATE, kv_heads), np.int32)
+        rows[:, : new.size] = blocks
+        self._page_blocks = self._update_page_blocks(self._page_blocks, padded, rows)
 
     def _inputs(
         self, job: Job, size: int, completions: Mapping[int, Completion]
