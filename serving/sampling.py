@@ -100,11 +100,12 @@ def _choose(
 ) -> Int32[Array, "seqs"]:
     adjusted = _adjust(logits, options, counts, slots, positions)
     is_drawn = options.temperature > 0
-    return jax.lax.cond(
+    scores = jax.lax.cond(
         jnp.any(is_drawn),
-        lambda: jnp.where(is_drawn, _draw(adjusted, options, positions), _argmax(adjusted)),
-        lambda: _argmax(adjusted),
+        lambda: jnp.where(is_drawn[:, None], _noisy(adjusted, options, positions), adjusted),
+        lambda: adjusted,
     )
+    return _argmax(scores)
 
 
 def _argmax(values: Float[Array, "seqs vocab"]) -> Int32[Array, "seqs"]:
@@ -160,17 +161,17 @@ def _penalise(
     return penalised - options.frequency_penalty[:, None] * in_output
 
 
-def _draw(
+def _noisy(
     logits: Float[Array, "seqs vocab"], options: SamplingOptions, positions: Int32[Array, "seqs"]
-) -> Int32[Array, "seqs"]:
-    """Sample by the Gumbel-max trick: argmax(logits / temperature + noise) follows softmax(logits / temperature)."""
+) -> Float[Array, "seqs vocab"]:
+    """The Gumbel-max trick: argmax(logits / temperature + noise) follows softmax(logits / temperature)."""
     scaled = logits / jnp.where(options.temperature > 0, options.temperature, 1)[:, None]
     filtered = jax.lax.cond(
         jnp.any((options.top_k > 0) | (options.top_p < 1) | (options.min_p > 0)),
         lambda: _filter(scaled, options),
         lambda: scaled,
     )
-    return _argmax(filtered + _gumbel(options.key, positions, logits.shape[1]))
+    return filtered + _gumbel(options.key, positions, logits.shape[1])
 
 
 def _gumbel(key: UInt32[Array, "seqs 2"], positions: Int32[Array, "seqs"], vocab: int) -> Float[Array, "seqs vocab"]:
