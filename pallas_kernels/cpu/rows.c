@@ -6,9 +6,11 @@
 // FEW rows work on keys and values where they are; for more of them a tile is first laid out for the vector units.
 enum { FEW = 4, SCORES = TILE_TOKENS + LANES };
 
-// Asks for bytes ahead of their use: blocks lie scattered, so the hardware cannot guess which one is next.
-INLINE void fetch(const char *bytes, int64_t count) {
-  for (int64_t line = 0; line < count; line += 64) __builtin_prefetch(bytes + line, 0, 2);
+// Asks for a line of memory ahead of its use, at the first of the vectors in it: blocks lie scattered, so the hardware
+// cannot guess which one is next.
+INLINE void fetch(const char *bytes, int64_t element, const enum element type) {
+  const int64_t offset = element * (int64_t)element_bytes(type);
+  if (offset % 64 == 0) __builtin_prefetch(bytes + offset, 0, 2);
 }
 
 // scores[r][t] = queries[r] . keys[t] for R rows and the tokens in [from, to). Fetches the same tokens' values.
@@ -18,15 +20,12 @@ INLINE void score(const int R, const struct tile *tile, const enum element type,
   for (int first = from; first < to; first += T) {
     const char *token[LANES];
 #pragma GCC unroll 16
-    for (int t = 0; t < T; t++) {
-      const ptrdiff_t offset = tile->stride * (first + t < to ? first + t : to - 1);
-      token[t] = tile->keys + offset;
-      fetch(tile->values + offset, lane * (int64_t)element_bytes(type));
-    }
+    for (int t = 0; t < T; t++) token[t] = tile->keys + tile->stride * (first + t < to ? first + t : to - 1);
     vec sums[LANES] = {0};
     for (int64_t d = 0; d < lane; d += LANES) {
 #pragma GCC unroll 16
       for (int t = 0; t < T; t++) {
+        fetch(tile->values + (token[t] - tile->keys), d, type);
         const vec key = load(token[t], d, type);
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) sums[r * T + t] += load(queries + r * lane, d, FLOAT32) * key;
@@ -60,9 +59,9 @@ INLINE void multiply_vectors(const int R, const int J, const enum element type, 
       for (int j = 0; j < J; j++)
         sums[r][j] = factor ? load(out + r * out_stride, d + j * LANES, FLOAT32) * factor[r] : splat(0);
     for (int k = from; k < to; k++) {
-      if (ahead && d == 0) fetch(ahead + right.stride * k, width * (int64_t)element_bytes(type));
 #pragma GCC unroll 4
       for (int j = 0; j < J; j++) {
+        if (ahead) fetch(ahead + right.stride * k, d + j * LANES, type);
         const vec value = load(row(right, k), d + j * LANES, type);
 #pragma GCC unroll 4
         for (int r = 0; r < R; r++) sums[r][j] += ((const float *)row(left, r))[k] * value;
