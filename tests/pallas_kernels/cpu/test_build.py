@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ REPORT = (
 
 
 @pytest.fixture
-def small_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Something that compiles at once in place of the kernels."""
     source = tmp_path / "source"
     source.mkdir()
