@@ -7,13 +7,13 @@ _MIN_PREFILL_TOKENS = 16
 
 
 def decode_buckets(max_sequences: int, min_rows: int) -> tuple[int, ...]:
-    """Batch sizes of decode programs: powers of two from `min_rows`, and `max_sequences` itself."""
-    return _powers(min_rows, max(max_sequences, min_rows), ratio=2)
+    """Batch sizes of decode programs: doubling from `min_rows`, and `max_sequences` itself."""
+    return _doubling(min_rows, max(max_sequences, min_rows))
 
 
 def prefill_buckets(max_tokens: int) -> tuple[int, ...]:
-    """Token counts of prefill programs: powers of four from 16 up, and `max_tokens` itself."""
-    return _powers(min(_MIN_PREFILL_TOKENS, max_tokens), max_tokens, ratio=4)
+    """Token counts of prefill programs: doubling from 16, and `max_tokens` itself."""
+    return _doubling(min(_MIN_PREFILL_TOKENS, max_tokens), max_tokens)
 
 
 def smallest_bucket(buckets: tuple[int, ...], size: int) -> int:
@@ -24,10 +24,10 @@ def smallest_bucket(buckets: tuple[int, ...], size: int) -> int:
     raise ValueError(f"{size} rows do not fit in the largest bucket, {buckets[-1]}")
 
 
-def _powers(first: int, last: int, ratio: int) -> tuple[int, ...]:
+def _doubling(first: int, last: int) -> tuple[int, ...]:
     sizes = []
     size = first
     while size < last:
         sizes.append(size)
-        size *= ratio
+        size *= 2
     return (*sizes, last)

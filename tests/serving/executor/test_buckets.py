@@ -14,9 +14,10 @@ def test_decode_sizes_double_up_to_the_most_sequences(max_sequences, min_rows, b
 
 
 @pytest.mark.parametrize(
-    ("max_tokens", "buckets"), [(512, (16, 64, 256, 512)), (64, (16, 64)), (16, (16,)), (8, (8,)), (100, (16, 64, 100))]
+    ("max_tokens", "buckets"),
+    [(512, (16, 32, 64, 128, 256, 512)), (64, (16, 32, 64)), (16, (16,)), (8, (8,)), (100, (16, 32, 64, 100))],
 )
-def test_prefill_sizes_end_with_the_largest_chunk(max_tokens, buckets):
+def test_prefill_sizes_double_up_to_the_largest_chunk(max_tokens, buckets):
     assert prefill_buckets(max_tokens) == buckets
 
 
