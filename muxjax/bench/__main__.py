@@ -11,6 +11,7 @@ from muxjax.allocator import keep_freed_memory
 from muxjax.bench.result import BenchError
 from muxjax.bench.settings import Settings
 
+_PIPE_WIDTH = 120
 _DESCRIPTIONS = {
     "throughput": "tokens/s, TTFT and ITL beside transformers and llama.cpp",
     "overhead": "the engine against its bare programs, and its host work per step",
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if sys.stdout.isatty() or options.output is not None:
-        print_sheets(results, Console())
+        print_sheets(results, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
     else:
         print(json.dumps(results, indent=1))
     return 0

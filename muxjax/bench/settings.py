@@ -26,7 +26,7 @@ LLAMA_125M: Mapping[str, object] = MappingProxyType(
         "eos_token_id": None,
     }
 )
-"""A Llama of GPT-2's size in Hugging Face's terms: 134,105,856 parameters, of which 84,953,856 are in the layers."""
+"""A Llama of GPT-2's size in Hugging Face's terms: 134,105,856 parameters, of which 84,953,088 are in the layers."""
 
 
 @dataclass(frozen=True, slots=True)
