@@ -1,6 +1,6 @@
-"""Put the figures of a run of `python -m muxjax.bench --output FILE` into docs/performance.md.
+"""Put the figures of runs of `python -m muxjax.bench --output FILE` into docs/performance.md.
 
-Usage: python benchmarks/performance_page.py FILE
+Usage: python benchmarks/performance_page.py FILE...
 """
 
 import argparse
@@ -18,13 +18,17 @@ BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 def main() -> None:
     """Replace what is between the marks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, metavar="FILE")
-    path = parser.parse_args().file
-    results = json.loads(path.read_text())
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    figures = "\n\n".join(section(path) for path in parser.parse_args().files)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    figures = f"{circumstances(path.name, results)}\n\n{markdown(results)}"
     PAGE.write_text(f"{before}{BEGIN}\n{figures}\n{END}{after}")
+
+
+def section(path: Path) -> str:
+    """One run's circumstances and tables."""
+    results = json.loads(path.read_text())
+    return f"{circumstances(path.name, results)}\n\n{markdown(results)}"
 
 
 def circumstances(name: str, results: Mapping[str, Any]) -> str:
