@@ -125,17 +125,20 @@ def test_startup_serves_twice_from_one_cache(tmp_path):
     assert len(budgets) == 2
 
 
-def test_other_engines_choose_the_same_tokens(tmp_path):
+def test_other_engines_choose_the_same_tokens():
     if not ORACLE_PYTHON.exists():
         pytest.skip("no interpreter with PyTorch and transformers: `make oracle` makes one")
-    write_checkpoint(tmp_path, TINY)
-    with running_rival("transformers", ORACLE_PYTHON, tmp_path, "float32", 1) as rival:
-        timing = rival.generate([[5, 6, 7], [9, 8, 7]], 4)
-    assert [len(times) for times in timing.token_times] == [4, 4]
-    assert all(len(token_ids) == 4 for token_ids in timing.token_ids)
+    settings = replace(TINY_SETTINGS, concurrency=(2,), rounds=1, torch_python=ORACLE_PYTHON)
+    figures, [budget] = measure("throughput", settings)
+    agreement = figures["agreement"]["float32"]
+    assert agreement["transformers"] == settings.output_tokens
+    assert agreement.get("llama.cpp", settings.output_tokens) == settings.output_tokens
+    [case] = figures["cases"]
+    assert case["ratios"].keys() == agreement.keys()
+    assert budget["measured"] == case["ratios"]["transformers"]
 
 
-def test_an_engine_whose_process_ends_is_an_error_that_says_why(tmp_path):
+def test_an_interpreter_that_cannot_be_started_is_an_error_that_says_so(tmp_path):
     missing = running_rival("transformers", tmp_path / "no-python", tmp_path, "float32", 1)
     with pytest.raises(BenchError, match="cannot be started"), missing:
         pytest.fail("it runs")
