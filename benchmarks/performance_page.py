@@ -1,6 +1,6 @@
 """Put the figures of runs of `python -m muxjax.bench --output FILE` into docs/performance.md.
 
-Usage: python benchmarks/performance_page.py FILE...
+Usage: python -m benchmarks.performance_page FILE...
 """
 
 import argparse
