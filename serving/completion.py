@@ -2,7 +2,6 @@
 
 from muxjax.models.detokenizer import Detokenizer
 from muxjax.models.tokenizer import Tokenizer
-
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
 from muxjax.serving.scheduler.sequence import Sequence
 from muxjax.serving.stop import StopStrings
