@@ -4,6 +4,7 @@ from muxjax.models.detokenizer import Detokenizer
 from muxjax.models.tokenizer import Tokenizer
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
 from muxjax.serving.scheduler.sequence import Sequence
+from muxjax.serving.statistics import Timing
 from muxjax.serving.stop import StopStrings
 
 
@@ -17,6 +18,7 @@ class Completion:
         token_ids: the prompt and the tokens read so far.
         end_ids: tokens that end it.
         is_finished: whether its last output was made.
+        timing: when it came to what.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Completion:
         self.token_ids = list(request.prompt_token_ids)
         self.end_ids = (*sampling.stop_token_ids, *(() if sampling.ignore_eos else eos_token_ids))
         self.is_finished = False
+        self.timing = Timing(sequence.arrival)
         self._detokenizer = Detokenizer(tokenizer, request.prompt_token_ids) if tokenizer is not None else None
         self._stop = StopStrings(sampling.stop)
 

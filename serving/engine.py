@@ -9,25 +9,41 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 from muxjax.serving.completion import Completion
 from muxjax.serving.errors import ModelNotReady, UnknownModel
-from muxjax.serving.executor.jax_executor import JaxExecutor, RunningJob, SampledToken
+from muxjax.serving.executor.jax_executor import JaxExecutor, RunningJob
 from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.live import LiveCompletions
 from muxjax.serving.loading import load_llms
 from muxjax.serving.outbox import Outbox
 from muxjax.serving.plan import UnitPlan, build_scheduler
 from muxjax.serving.progress import LLMState, Progress, Report
 from muxjax.serving.request import FinishReason, Request
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
+from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import Sequence
+from muxjax.serving.statistics import LLMStatistics, Percentiles
 from muxjax.serving.unit import Deliver, LLMStatus, RefusedError, UnitStatus
 
 _log = logging.getLogger(__name__)
 
 _STEPS_IN_FLIGHT = 2  # the next step is dispatched before the tokens of the last one are read
 _IDLE_SECONDS = 0.5  # between looks at deadlines when nothing runs
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningStep:
+    """A step on its way through the device.
+
+    Attributes:
+        jobs: in the order in which the device runs them.
+        dispatched: when the device had it.
+    """
+
+    jobs: list[RunningJob]
+    dispatched: float
 
 
 class Engine:
@@ -44,13 +60,14 @@ class Engine:
         self._executor = JaxExecutor(self._pool, plan.pool, plan.scheduling.max_prefill_tokens)
         self._progress = {llm.name: Progress(llm.name, LLMState.LOADING) for llm in plan.llms}
         self._runtimes: dict[str, LLMRuntime] = {}
-        self._completions: dict[int, Completion] = {}
-        self._receivers: dict[int, Deliver] = {}
+        self._started = time.monotonic()
+        self._statistics = {llm.name: LLMStatistics(llm.spec.slo, self._started) for llm in plan.llms}
+        self._outbox = Outbox()
+        self._live = LiveCompletions(self._scheduler, self._statistics, self._outbox)
         self._sequence_ids = itertools.count(1)
         self._aborts: deque[str] = deque()
-        self._outbox = Outbox()
-        self._tokens = {llm.name: [0, 0] for llm in plan.llms}  # prompt, generated
         self._steps = 0
+        self._device_free_at = self._started
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._draining = False
@@ -83,15 +100,15 @@ class Engine:
             except NeverFitsError as error:
                 raise RefusedError(str(error)) from error
             for index, sequence in enumerate(sequences):
-                self._receivers[sequence.id] = deliver
-                self._completions[sequence.id] = Completion(
+                completion = Completion(
                     request,
                     index,
                     sequence,
                     tokenizer=runtime.model.tokenizer,
                     eos_token_ids=runtime.model.eos_token_ids,
                 )
-            self._tokens[request.llm][0] += prompt_length * len(sequences)
+                self._live.add(completion, deliver)
+            self._statistics[request.llm].prompt_tokens += prompt_length * len(sequences)
             self._work.notify_all()
 
     def abort(self, request_id: str) -> None:
@@ -103,12 +120,16 @@ class Engine:
     def status(self) -> UnitStatus:
         """See `Unit`."""
         with self._lock:
+            now = time.monotonic()
+            seconds = [sums for llm in self._statistics.values() for sums in llm.job_seconds.values()]
+            total = sum(recent.total(now) for recent in seconds)
             return UnitStatus(
-                llms=tuple(self._llm_status(llm.name) for llm in self._plan.llms),
+                llms=tuple(self._llm_status(llm.name, now, total) for llm in self._plan.llms),
                 blocks_total=self._pool.capacity,
                 blocks_free=self._pool.free_blocks,
                 steps=self._steps,
                 fairness_gap=self._scheduler.fairness_gap(),
+                busy=sum(recent.rate(now, self._started) for recent in seconds),
             )
 
     @property
@@ -122,9 +143,9 @@ class Engine:
         with self._lock:
             self._draining = True
             self._work.notify_all()
-            while self._completions and (left := deadline - time.monotonic()) > 0:
+            while self._live and (left := deadline - time.monotonic()) > 0:
                 self._work.wait(min(left, _IDLE_SECONDS))
-            return not self._completions
+            return not self._live
 
     def close(self) -> None:
         """Abort what still runs and stop. An engine can be closed more than once."""
@@ -148,10 +169,14 @@ class Engine:
             )
         return self._runtimes[llm]
 
-    def _llm_status(self, name: str) -> LLMStatus:
+    def _llm_status(self, name: str, now: float, job_seconds: float) -> LLMStatus:
+        """`job_seconds` are those of all LLMs' recent jobs."""
         queue = self._scheduler.queues[name]
         progress = self._progress[name]
-        prompt_tokens, generated_tokens = self._tokens[name]
+        statistics = self._statistics[name]
+        prefill, decode = (
+            statistics.job_seconds[kind].total(now) / job_seconds if job_seconds else 0.0 for kind in JobKind
+        )
         return LLMStatus(
             name=name,
             state=progress.state.value,
@@ -160,9 +185,18 @@ class Engine:
             blocks_used=self._pool.used(name),
             blocks_quota=self._pool.quota(name),
             preemptions=queue.preemptions,
-            prompt_tokens=prompt_tokens,
-            generated_tokens=generated_tokens,
+            prompt_tokens=statistics.prompt_tokens,
+            generated_tokens=statistics.generated_tokens,
             error=progress.error,
+            blocks_entitled=self._scheduler.initial_quotas[name],
+            errors=statistics.ended[FinishReason.ERROR],
+            prefill_share=prefill,
+            decode_share=decode,
+            tokens_per_second=statistics.tokens_per_second(now),
+            ttft=Percentiles.of(statistics.ttft.values(now)),
+            tpot=Percentiles.of(statistics.tpot.values(now)),
+            slo=statistics.slo,
+            slo_attainment=statistics.attainment(now),
         )
 
     def _load(self) -> None:
@@ -177,7 +211,7 @@ class Engine:
         load_llms(self._plan.llms, self._executor, on_ready, report, lambda: self._stopping)
 
     def _run(self) -> None:
-        in_flight: deque[list[RunningJob]] = deque()
+        in_flight: deque[_RunningStep] = deque()
         while not self._stopping:
             try:
                 self._run_once(in_flight)
@@ -187,22 +221,26 @@ class Engine:
                 self._fail_running(error)
             self._outbox.flush()
         with self._lock:
-            self._end(list(self._completions), FinishReason.ABORT)
+            self._live.end(list(self._live.completions), FinishReason.ABORT, time.monotonic())
+            self._work.notify_all()
         self._outbox.flush()
 
-    def _run_once(self, in_flight: deque[list[RunningJob]]) -> None:
+    def _run_once(self, in_flight: deque[_RunningStep]) -> None:
         """Dispatch the next step, if there is one, and read the oldest one's tokens, if it is time."""
         with self._lock:
             if not in_flight and not self._aborts and not self._scheduler.has_unfinished:
                 self._rest()
             now = time.monotonic()
-            self._apply_aborts()
-            for sequence in self._scheduler.expire(now):
-                self._conclude(sequence.id, FinishReason.DEADLINE)
+            self._apply_aborts(now)
+            expired = [sequence.id for sequence in self._scheduler.expire(now)]
+            self._live.end(expired, FinishReason.DEADLINE, now)
             step = self._scheduler.schedule(now)
+            if step is not None:
+                self._live.started(step, now)
         if step is not None:
             try:
-                in_flight.append(self._executor.dispatch(step, self._completions))
+                jobs = self._executor.dispatch(step, self._live.completions)
+                in_flight.append(_RunningStep(jobs, time.monotonic()))
                 self._steps += 1
             finally:
                 # The device runs steps in order: for the scheduler a job is over once the device has it.
@@ -217,53 +255,32 @@ class Engine:
         while not (self._stopping or self._aborts or self._scheduler.has_unfinished):
             self._work.wait(_IDLE_SECONDS)
 
-    def _apply_aborts(self) -> None:
+    def _apply_aborts(self, now: float) -> None:
         ids = set(self._aborts)
         self._aborts.clear()
         if ids:
-            self._end([id_ for id_, c in self._completions.items() if c.request.id in ids], FinishReason.ABORT)
+            self._live.end(self._live.of_requests(ids), FinishReason.ABORT, now)
 
-    def _read(self, jobs: list[RunningJob]) -> None:
-        """Wait for a step's tokens and book them; tokens of sequences that ended meanwhile are dropped."""
-        for job in jobs:
-            tokens = job.read(self._completions)
+    def _read(self, step: _RunningStep) -> None:
+        """Wait for a step's tokens and book them."""
+        free_at = max(self._device_free_at, step.dispatched)
+        for job in step.jobs:
+            tokens = job.read(self._live.completions)
             with self._lock:
+                now = time.monotonic()
+                self._statistics[job.job.llm].job_read(job.job.kind, len(tokens), now - free_at, now)
+                free_at = now
                 self._scheduler.tokens_read(job.job)
                 for token in tokens:
-                    self._book(token)
-
-    def _book(self, token: SampledToken) -> None:
-        sequence = token.chunk.sequence
-        completion = self._completions.get(sequence.id)
-        if completion is None:
-            return
-        output = completion.append(token.token_id, token.logprobs)
-        self._tokens[sequence.llm][1] += 1
-        self._outbox.put(self._receivers[sequence.id], output)
-        if completion.is_finished:
-            self._scheduler.finish(sequence, time.monotonic())
-            self._forget(sequence.id)
-
-    def _end(self, sequence_ids: Iterable[int], reason: FinishReason, error: str | None = None) -> None:
-        """End sequences that the scheduler still has."""
-        now = time.monotonic()
-        for sequence_id in sequence_ids:
-            self._scheduler.abort(sequence_id, now)
-            self._conclude(sequence_id, reason, error)
-
-    def _conclude(self, sequence_id: int, reason: FinishReason, error: str | None = None) -> None:
-        """Hand out the last output of a sequence that ended for another reason than its tokens."""
-        self._outbox.put(self._receivers[sequence_id], self._completions[sequence_id].end(reason, error))
-        self._forget(sequence_id)
-
-    def _forget(self, sequence_id: int) -> None:
-        del self._completions[sequence_id], self._receivers[sequence_id]
-        if not self._completions:
-            self._work.notify_all()
+                    self._live.book(token, now)
+                if not self._live:
+                    self._work.notify_all()
+        self._device_free_at = free_at
 
     def _fail_running(self, error: Exception) -> None:
         """After a failed step the pool's contents are unknown: end all that ran, and go on with an empty pool."""
         with self._lock:
-            ran = [id_ for id_, c in self._completions.items() if c.sequence.slot is not None or c.sequence.unread]
-            self._end(ran, FinishReason.ERROR, f"{type(error).__name__} in the engine")
+            completions = self._live.completions.items()
+            ran = [id_ for id_, c in completions if c.sequence.slot is not None or c.sequence.unread]
+            self._live.end(ran, FinishReason.ERROR, time.monotonic(), f"{type(error).__name__} in the engine")
             self._executor.reset()

@@ -4,6 +4,19 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
+class SLO:
+    """How fast an LLM is to be, in seconds; None promises nothing.
+
+    Attributes:
+        ttft: from a request's arrival to its first token, at most.
+        tpot: mean time between its tokens, at most.
+    """
+
+    ttft: float | None = None
+    tpot: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LLMSpec:
     """One LLM to serve.
 
@@ -15,6 +28,7 @@ class LLMSpec:
         max_context: the most tokens of one sequence; None takes the model's own.
         max_sequences: how many sequences run at once, at most.
         max_waiting: how many sequences wait, at most; more are refused.
+        slo: how fast it is to be; None promises nothing.
     """
 
     name: str
@@ -24,6 +38,7 @@ class LLMSpec:
     max_context: int | None = None
     max_sequences: int = 32
     max_waiting: int = 1024
+    slo: SLO | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,8 @@ def _known_keys(path: problems.Path) -> list[str]:
         if typing.get_origin(annotation) is dict:
             annotation = typing.get_args(annotation)[1]
             next(steps)
-        section = typing.cast(type[BaseModel], annotation)
+        options = typing.get_args(annotation) or (annotation,)  # an optional section is a union with None
+        section = typing.cast(type[BaseModel], options[0])
     return list(section.model_fields)
 
 

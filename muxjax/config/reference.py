@@ -10,7 +10,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from muxjax.config.schema import LLM, CompileConfig, Config, PoolConfig, SchedulerConfig, ServerConfig
+from muxjax.config.schema import LLM, CompileConfig, Config, PoolConfig, SchedulerConfig, ServerConfig, SLOConfig
 
 _HEAD = """\
 <!-- Made from muxjax/config/schema.py by `python -m muxjax.config.reference`; a test compares them. -->
@@ -25,12 +25,13 @@ with their lines. [examples/three_models.yaml](../examples/three_models.yaml) is
 """
 _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("llms.NAME", LLM),
+    ("llms.NAME.slo", SLOConfig),
     ("pool", PoolConfig),
     ("scheduler", SchedulerConfig),
     ("server", ServerConfig),
     ("compile", CompileConfig),
 )
-_NAMES = {int: "whole number", float: "number", str: "text", Path: "path"}
+_NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOConfig: "section"}
 
 
 def reference(example: str) -> str:

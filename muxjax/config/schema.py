@@ -22,6 +22,17 @@ class Section(BaseModel):
         return {} if data is None else data
 
 
+class SLOConfig(Section):
+    """How fast an LLM is to be. `status`, `/metrics` and `muxjax.top` show which share of completions was."""
+
+    ttft: float | None = Field(
+        default=None, gt=0, description="Most seconds from a request's arrival to its first token."
+    )
+    tpot: float | None = Field(
+        default=None, gt=0, description="Most seconds between its tokens, on average over a completion."
+    )
+
+
 class LLM(Section):
     """One LLM to serve. Only its source needs to be given, so `name: SOURCE` is short for `name: {source: SOURCE}`."""
 
@@ -46,6 +57,10 @@ class LLM(Section):
     max_sequences: int = Field(default=32, ge=1, le=1024, description="Most sequences that run at once.")
     max_waiting: int = Field(
         default=1024, ge=1, le=1_000_000, description="Most sequences that wait; more are refused."
+    )
+    slo: SLOConfig | None = Field(
+        default=None,
+        description="How fast it is to be, for example `{ttft: 0.5, tpot: 0.05}`. Default: nothing is promised.",
     )
 
     @model_validator(mode="before")

@@ -3,7 +3,7 @@
 import jax
 
 from muxjax.config.schema import Config, PoolConfig
-from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
+from muxjax.serving.spec import SLO, LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 
 _CPU_POOL_BYTES = 512 << 20
 _GPU_POOL_SHARE = 0.4  # of the device's memory: the rest is for weights and activations
@@ -23,6 +23,7 @@ def unit_spec(config: Config) -> UnitSpec:
                 max_context=llm.max_context,
                 max_sequences=llm.max_sequences,
                 max_waiting=llm.max_waiting,
+                slo=SLO(**llm.slo.model_dump()) if llm.slo is not None else None,
             )
             for name, llm in config.llms.items()
         ),

@@ -40,6 +40,7 @@ class Scheduler:
     Attributes:
         pool: the unit's head blocks: their use and the quotas.
         queues: each LLM's sequences by state, to read only: what waits, what runs, how many were preempted.
+        initial_quotas: each LLM's head blocks by popularity and size, before any were lent; to read only.
     """
 
     def __init__(
@@ -90,7 +91,8 @@ class Scheduler:
         self._sequences: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int, Sequence]] = []
         self._arrivals = 0
-        for llm, quota in policy.initial_quotas(pool, llms).items():
+        self.initial_quotas = policy.initial_quotas(pool, llms)
+        for llm, quota in self.initial_quotas.items():
             pool.set_quota(llm, quota)
 
     def add(self, sequence: Sequence, now: float) -> None:

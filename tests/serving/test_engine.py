@@ -11,6 +11,7 @@ from muxjax.serving.executor.llm_runtime import LLMRuntime
 from muxjax.serving.plan import plan_unit
 from muxjax.serving.progress import LLMState
 from muxjax.serving.request import FinishReason, Request, SamplingParams
+from muxjax.serving.spec import SLO
 from muxjax.serving.unit import RefusedError
 from tests.serving.unit_under_test import VOCAB, Client, greedy, running, unit_spec, write_configs
 
@@ -151,6 +152,28 @@ def test_status_counts_tokens_and_blocks(engine, client):
     assert after.state == "ready"
     assert (after.waiting, after.running, after.blocks_used) == (0, 0, 0)
     assert status.blocks_free == status.blocks_total
+
+
+def test_status_says_who_takes_the_steps_time_and_how_fast_it_is(sources):
+    promised = SLO(ttft=60.0, tpot=1e-9)
+    with running(unit_spec({"small": sources["small"], "odd": sources["odd"]}, slo=promised)) as engine:
+        client = Client(engine)
+        for index in range(6):
+            client.submit(request(f"r{index}", greedy(30), prompt=range(60)))
+        client.wait()
+        status = engine.status()
+    small, odd = status.llms
+    assert small.prefill_share > 0
+    assert small.decode_share > 0
+    assert small.prefill_share + small.decode_share == pytest.approx(1)
+    assert (odd.prefill_share, odd.decode_share, odd.tokens_per_second) == (0, 0, 0)
+    assert 0 < status.busy <= 1
+    assert small.tokens_per_second > 0
+    assert 0 < small.tpot.p50 <= small.tpot.p99 < small.ttft.p99 + 60
+    assert (odd.ttft, odd.tpot, odd.slo_attainment) == (None, None, None)
+    assert (small.slo, small.slo_attainment) == (promised, 0.0)
+    assert (small.errors, small.blocks_borrowed) == (0, 0)
+    assert small.blocks_entitled == small.blocks_quota
 
 
 def test_a_failed_step_ends_what_ran_and_the_engine_goes_on(engine, client, monkeypatch):

@@ -20,6 +20,21 @@ _STATES = {
     LLMState.READY: pb.MODEL_STATE_READY,
     LLMState.FAILED: pb.MODEL_STATE_FAILED,
 }
+# Of a model's status, under the same names in the protocol.
+_FIGURES = (
+    "waiting",
+    "running",
+    "blocks_used",
+    "blocks_quota",
+    "preemptions",
+    "prompt_tokens",
+    "generated_tokens",
+    "blocks_entitled",
+    "errors",
+    "prefill_share",
+    "decode_share",
+    "tokens_per_second",
+)
 
 
 def prompt(request: pb.GenerateRequest) -> Prompt:
@@ -85,20 +100,21 @@ def status(unit: UnitStatus, models: Sequence[Progress], uptime: float) -> pb.Ge
         steps=unit.steps,
         fairness_gap=unit.fairness_gap,
         uptime_seconds=uptime,
+        busy=unit.busy,
     )
 
 
 def _model_status(progress: Progress, llm: LLMStatus | None) -> pb.ModelStatus:
     message = pb.ModelStatus(name=progress.llm, state=_STATES[progress.state], error=progress.error or "")
-    if llm is not None:
-        for name in (
-            "waiting",
-            "running",
-            "blocks_used",
-            "blocks_quota",
-            "preemptions",
-            "prompt_tokens",
-            "generated_tokens",
-        ):
-            setattr(message, name, getattr(llm, name))
+    if llm is None:
+        return message
+    for name in _FIGURES:
+        setattr(message, name, getattr(llm, name))
+    for latencies, figures in ((message.ttft, llm.ttft), (message.tpot, llm.tpot)):
+        if figures is not None:
+            latencies.MergeFrom(pb.Percentiles(p50=figures.p50, p90=figures.p90, p99=figures.p99))
+    if llm.slo is not None:
+        message.slo.MergeFrom(pb.SLO(ttft=llm.slo.ttft, tpot=llm.slo.tpot))
+    if llm.slo_attainment is not None:
+        message.slo_attainment = llm.slo_attainment
     return message

@@ -179,23 +179,25 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("models", "blocks_total", "blocks_free", "steps", "fairness_gap", "uptime_seconds")
+    __slots__ = ("models", "blocks_total", "blocks_free", "steps", "fairness_gap", "uptime_seconds", "busy")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FREE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     FAIRNESS_GAP_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ModelStatus]
     blocks_total: int
     blocks_free: int
     steps: int
     fairness_gap: float
     uptime_seconds: float
-    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., steps: _Optional[int] = ..., fairness_gap: _Optional[float] = ..., uptime_seconds: _Optional[float] = ...) -> None: ...
+    busy: float
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., steps: _Optional[int] = ..., fairness_gap: _Optional[float] = ..., uptime_seconds: _Optional[float] = ..., busy: _Optional[float] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("name", "state", "error", "waiting", "running", "blocks_used", "blocks_quota", "preemptions", "prompt_tokens", "generated_tokens")
+    __slots__ = ("name", "state", "error", "waiting", "running", "blocks_used", "blocks_quota", "preemptions", "prompt_tokens", "generated_tokens", "blocks_entitled", "errors", "prefill_share", "decode_share", "tokens_per_second", "ttft", "tpot", "slo", "slo_attainment")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +208,15 @@ class ModelStatus(_message.Message):
     PREEMPTIONS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKS_ENTITLED_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_SHARE_FIELD_NUMBER: _ClassVar[int]
+    DECODE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    TTFT_FIELD_NUMBER: _ClassVar[int]
+    TPOT_FIELD_NUMBER: _ClassVar[int]
+    SLO_FIELD_NUMBER: _ClassVar[int]
+    SLO_ATTAINMENT_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: ModelState
     error: str
@@ -216,4 +227,31 @@ class ModelStatus(_message.Message):
     preemptions: int
     prompt_tokens: int
     generated_tokens: int
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., error: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., blocks_used: _Optional[int] = ..., blocks_quota: _Optional[int] = ..., preemptions: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ...) -> None: ...
+    blocks_entitled: int
+    errors: int
+    prefill_share: float
+    decode_share: float
+    tokens_per_second: float
+    ttft: Percentiles
+    tpot: Percentiles
+    slo: SLO
+    slo_attainment: float
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., error: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., blocks_used: _Optional[int] = ..., blocks_quota: _Optional[int] = ..., preemptions: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., blocks_entitled: _Optional[int] = ..., errors: _Optional[int] = ..., prefill_share: _Optional[float] = ..., decode_share: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., ttft: _Optional[_Union[Percentiles, _Mapping]] = ..., tpot: _Optional[_Union[Percentiles, _Mapping]] = ..., slo: _Optional[_Union[SLO, _Mapping]] = ..., slo_attainment: _Optional[float] = ...) -> None: ...
+
+class Percentiles(_message.Message):
+    __slots__ = ("p50", "p90", "p99")
+    P50_FIELD_NUMBER: _ClassVar[int]
+    P90_FIELD_NUMBER: _ClassVar[int]
+    P99_FIELD_NUMBER: _ClassVar[int]
+    p50: float
+    p90: float
+    p99: float
+    def __init__(self, p50: _Optional[float] = ..., p90: _Optional[float] = ..., p99: _Optional[float] = ...) -> None: ...
+
+class SLO(_message.Message):
+    __slots__ = ("ttft", "tpot")
+    TTFT_FIELD_NUMBER: _ClassVar[int]
+    TPOT_FIELD_NUMBER: _ClassVar[int]
+    ttft: float
+    tpot: float
+    def __init__(self, ttft: _Optional[float] = ..., tpot: _Optional[float] = ...) -> None: ...

@@ -7,6 +7,7 @@ import pytest
 from muxjax.config import Config, ConfigurationError, load_config
 from muxjax.config.reference import reference
 from muxjax.config.unit import unit_spec
+from muxjax.serving.spec import SLO
 
 ROOT = Path(__file__).parents[3]
 
@@ -116,10 +117,19 @@ compile: 7
     ]
 
 
+def test_objectives_reach_the_unit_and_their_mistakes_are_found(tmp_path: Path, shape: str) -> None:
+    config = load_config(write(tmp_path, f"llms:\n  a:\n    source: {shape}\n    slo: {{ttft: 0.5}}\n  b: {shape}\n"))
+    a, b = unit_spec(config.config).llms
+    assert (a.slo, b.slo) == (SLO(ttft=0.5), None)
+    wrong = complaints(tmp_path, f"llms:\n  a:\n    source: {shape}\n    slo:\n      ttft: 0\n      tpt: 1\n")
+    assert wrong[0].startswith("5: llms.a.slo.ttft: must be greater than 0")
+    assert wrong[1] == "6: llms.a.slo.tpt: is no key of this section (did you mean 'tpot'?); its keys are ttft, tpot"
+
+
 def test_unknown_keys_are_shown_with_the_nearest_known_one(tmp_path: Path, shape: str) -> None:
     assert complaints(tmp_path, f"llms:\n  a:\n    source: {shape}\n    max_seqences: 3\n") == [
         "4: llms.a.max_seqences: is no key of this section (did you mean 'max_sequences'?); "
-        "its keys are source, dtype, rate, max_context, max_sequences, max_waiting"
+        "its keys are source, dtype, rate, max_context, max_sequences, max_waiting, slo"
     ]
 
 

@@ -16,6 +16,8 @@ from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
+from muxjax.serving.spec import SLO
+from muxjax.serving.statistics import Percentiles
 from muxjax.serving.unit import Deliver, LLMStatus, UnitStatus
 
 VOCAB_SIZE = 0x110000
@@ -72,8 +74,27 @@ class EchoUnit:
     def status(self) -> UnitStatus:
         with self.lock:
             running = len(self.live)
-        llm = LLMStatus("echo", "ready", 0, running, 10 * running, 500, 3, 1000, 2000)
-        return UnitStatus((llm,), blocks_total=1000, blocks_free=1000 - 10 * running, steps=42, fairness_gap=0.25)
+        llm = LLMStatus(
+            "echo",
+            "ready",
+            0,
+            running,
+            10 * running,
+            500,
+            3,
+            1000,
+            2000,
+            blocks_entitled=400,
+            errors=1,
+            prefill_share=0.25,
+            decode_share=0.5,
+            tokens_per_second=20.0,
+            ttft=Percentiles(0.1, 0.2, 0.3),
+            slo=SLO(ttft=0.2),
+            slo_attainment=0.9,
+        )
+        free = 1000 - 10 * running
+        return UnitStatus((llm,), blocks_total=1000, blocks_free=free, steps=42, fairness_gap=0.25, busy=0.75)
 
     def run(self) -> None:
         """The steps; returns after `stopped` is set."""

@@ -301,6 +301,12 @@ def test_status_shows_models_and_pool(stub: InferenceStub) -> None:
     assert [model.name for model in status.models] == ["echo", "ids", "late", "broken"]
     echo = status.models[0]
     assert (echo.blocks_quota, echo.preemptions, echo.prompt_tokens, echo.generated_tokens) == (500, 3, 1000, 2000)
+    assert (echo.blocks_entitled, echo.errors, echo.tokens_per_second) == (400, 1, 20.0)
+    assert (echo.prefill_share, echo.decode_share, status.busy) == (0.25, 0.5, 0.75)
+    assert echo.ttft == pb.Percentiles(p50=0.1, p90=0.2, p99=0.3)
+    assert not echo.HasField("tpot")
+    assert (echo.slo, echo.slo_attainment) == (pb.SLO(ttft=0.2), 0.9)
+    assert not status.models[1].HasField("slo_attainment")
 
 
 def test_health_follows_each_model() -> None:

@@ -1,0 +1,75 @@
+"""The completions that the engine has taken and that have not ended."""
+
+from collections.abc import Iterable, Mapping
+
+from muxjax.serving.completion import Completion
+from muxjax.serving.executor.jax_executor import SampledToken
+from muxjax.serving.outbox import Outbox
+from muxjax.serving.request import FinishReason
+from muxjax.serving.scheduler.job import JobKind, Step
+from muxjax.serving.scheduler.scheduler import Scheduler
+from muxjax.serving.statistics import LLMStatistics
+from muxjax.serving.unit import Deliver
+
+
+class LiveCompletions:
+    """Hands out what completions gain and how they end, and notes it in the statistics.
+
+    It belongs to the engine, whose lock every caller holds.
+
+    Attributes:
+        completions: by the ids of their sequences; to read only.
+    """
+
+    def __init__(self, scheduler: Scheduler, statistics: Mapping[str, LLMStatistics], outbox: Outbox) -> None:
+        self._scheduler = scheduler
+        self._statistics = statistics
+        self._outbox = outbox
+        self.completions: dict[int, Completion] = {}
+        self._receivers: dict[int, Deliver] = {}
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+    def add(self, completion: Completion, deliver: Deliver) -> None:
+        """Take a completion whose sequence the scheduler has."""
+        self.completions[completion.sequence.id] = completion
+        self._receivers[completion.sequence.id] = deliver
+
+    def of_requests(self, request_ids: set[str]) -> list[int]:
+        """The sequences of these requests."""
+        return [id_ for id_, completion in self.completions.items() if completion.request.id in request_ids]
+
+    def started(self, step: Step, now: float) -> None:
+        """A step is about to run; it is the first of some completions."""
+        for job in step.jobs:
+            if job.kind is JobKind.PREFILL:
+                for chunk in job.chunks:
+                    timing = self.completions[chunk.sequence.id].timing
+                    timing.started = timing.started or now
+
+    def book(self, token: SampledToken, now: float) -> None:
+        """Hand out a token that was read; one of a completion that ended meanwhile is dropped."""
+        sequence = token.chunk.sequence
+        completion = self.completions.get(sequence.id)
+        if completion is None:
+            return
+        output = completion.append(token.token_id, token.logprobs)
+        self._statistics[sequence.llm].token_read(completion.timing, now)
+        self._outbox.put(self._receivers[sequence.id], output)
+        if output.finish_reason is not None:
+            self._scheduler.finish(sequence, now)
+            self._forget(sequence.id, output.finish_reason, now)
+
+    def end(self, sequence_ids: Iterable[int], reason: FinishReason, now: float, error: str | None = None) -> None:
+        """End completions for another reason than their tokens."""
+        for sequence_id in sequence_ids:
+            self._scheduler.abort(sequence_id, now)
+            self._outbox.put(self._receivers[sequence_id], self.completions[sequence_id].end(reason, error))
+            self._forget(sequence_id, reason, now)
+
+    def _forget(self, sequence_id: int, reason: FinishReason, now: float) -> None:
+        completion = self.completions.pop(sequence_id)
+        del self._receivers[sequence_id]
+        statistics = self._statistics[completion.request.llm]
+        statistics.completion_ended(reason, completion.timing, completion.num_generated, now)
