@@ -129,6 +129,12 @@ class ServerConfig(Section):
         default="127.0.0.1", min_length=1, description="Address to listen on; `0.0.0.0` is every IPv4 one."
     )
     port: int = Field(default=50051, ge=0, le=65_535, description="Port of the gRPC service; 0 finds a free one.")
+    http_port: int | None = Field(
+        default=8000,
+        ge=0,
+        le=65_535,
+        description="Port of the OpenAI-compatible HTTP; 0 finds a free one, `null` leaves it out.",
+    )
     max_message_bytes: Bytes = Field(
         default=4 << 20, ge=1024, le=1 << 30, description="Largest request that is read, such as `4MiB`."
     )

@@ -1,4 +1,4 @@
-"""`python -m muxjax.serve [CONFIG] [--check] [--host HOST] [--port PORT]`."""
+"""`python -m muxjax.serve [CONFIG] [--check] [--host HOST] [--port PORT] [--http-port PORT]`."""
 
 import argparse
 import logging
@@ -45,7 +45,7 @@ def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
 
 
 def _override(config: Config, options: argparse.Namespace) -> Config:
-    given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+    given = {name: value for name in ("host", "port", "http_port") if (value := getattr(options, name)) is not None}
     return config.model_copy(update={"server": config.server.model_copy(update=given)})
 
 
@@ -59,7 +59,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file (default: the demo models)")
     parser.add_argument("--check", action="store_true", help="show the plan and the memory table, and load nothing")
     parser.add_argument("--host", help="address to listen on, instead of the configuration's")
-    parser.add_argument("--port", type=_port, help="port to listen on, instead of the configuration's")
+    parser.add_argument("--port", type=_port, help="port of the gRPC service, instead of the configuration's")
+    parser.add_argument("--http-port", type=_port, help="port of the HTTP, instead of the configuration's")
     return parser.parse_args(arguments)
 
 

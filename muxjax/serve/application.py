@@ -1,4 +1,4 @@
-"""A server's life: open the port, load, serve, drain."""
+"""A server's life: open the ports, load, serve, drain."""
 
 import asyncio
 import contextlib
@@ -11,9 +11,11 @@ from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import Config
 from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serve.closing import closing_block
-from muxjax.serve.display import Display, make_display
+from muxjax.serve.display import Addresses, Display, make_display
 from muxjax.serving.engine import Engine
-from muxjax.serving.frontends.grpc.server import GrpcServer, ListenError
+from muxjax.serving.frontends.grpc.server import GrpcServer
+from muxjax.serving.frontends.http.server import HttpServer
+from muxjax.serving.frontends.listen import ListenError
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.plan import UnitPlan
 from muxjax.serving.progress import LLMState, Progress
@@ -56,12 +58,19 @@ class Application:
             max_message_bytes=limits.max_message_bytes,
             max_requests=limits.max_requests,
         )
+        self._http: HttpServer | None = None
+        if limits.http_port is not None:
+            self._http = HttpServer(
+                self._service, host=limits.host, port=limits.http_port, max_body_bytes=limits.max_message_bytes
+            )
 
     async def run(self) -> None:
         """Serve until a signal. Raises NothingToServeError."""
         with _signals() as (stop, stop_at_once):
             await self._server.start()
-            self._display.start(self._server.address, list(self._config.llms))
+            if self._http is not None:
+                await self._http.start()
+            self._display.start(self._addresses(), list(self._config.llms))
             loading = asyncio.create_task(self._load())
             try:
                 await _first(loading, asyncio.create_task(stop.wait()))
@@ -73,7 +82,12 @@ class Application:
             finally:
                 loading.cancel()
                 self._service.close()
+                if self._http is not None:
+                    await self._http.stop()
                 await self._server.stop()
+
+    def _addresses(self) -> Addresses:
+        return Addresses(grpc=self._server.address, http=None if self._http is None else self._http.address)
 
     def close(self) -> None:
         """End the engine; waits for what it is compiling, and blocks the event loop, where nothing is left to do."""
@@ -110,7 +124,7 @@ class Application:
         ready = [llm.endpoint for llm in self._service.models() if llm.endpoint is not None]
         if not ready:
             raise NothingToServeError("no model could be loaded")
-        closing = closing_block(self._config, ready, self._server.address)
+        closing = closing_block(self._config, ready, self._addresses())
         self._display.serving([endpoint.name for endpoint in ready], time.monotonic() - self._started, closing)
 
 

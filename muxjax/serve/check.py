@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from muxjax.config import Config
+from muxjax.config.schema import ServerConfig
 from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serving.plan import UnitPlan
 
@@ -60,7 +61,7 @@ def _choices(plan: UnitPlan, config: Config) -> list[str]:
         f"compiled   programs are kept in {config.compile.cache}"
         if config.compile.cache
         else "compiled   nothing is kept",
-        f"server     {config.server.host}:{config.server.port}",
+        f"server     {_listens(config.server)}",
     ]
 
 
@@ -77,3 +78,8 @@ def shown_bytes(size: float) -> str:
             return f"{size:.0f} {unit}" if size == round(size) else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def _listens(server: ServerConfig) -> str:
+    http = "" if server.http_port is None else f", HTTP on {server.host}:{server.http_port}"
+    return f"gRPC on {server.host}:{server.port}{http}"

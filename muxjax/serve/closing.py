@@ -8,24 +8,28 @@ from pathlib import Path
 
 from muxjax.client.options import DEFAULT_ADDRESS
 from muxjax.config import Config
+from muxjax.serve.display import Addresses
 from muxjax.serving.endpoint import Endpoint
 
 _PROMPTS = {"demo:code": "def fibonacci(n):", "demo:prose": "Return a list of", "demo:arithmetic": "123+456="}
 
 
-def closing_block(config: Config, endpoints: list[Endpoint], address: str) -> str:
+def closing_block(config: Config, endpoints: list[Endpoint], addresses: Addresses) -> str:
     """How to ask each LLM that is ready."""
     if not endpoints:
         return "No model is ready."
     python = shlex.quote(python_command())
-    where = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    where = "" if addresses.grpc == DEFAULT_ADDRESS else f" --address {addresses.grpc}"
     lines = [
-        f"Serving {', '.join(endpoint.name for endpoint in endpoints)} on {address}. Try, in another terminal:",
+        f"Serving {', '.join(endpoint.name for endpoint in endpoints)} on {addresses}. Try, in another terminal:",
         "",
     ]
     lines += [_generate(python, where, endpoint, config.llms[endpoint.name].source) for endpoint in endpoints]
-    lines += [f"  {python} -m muxjax.client status{where}", "", "or, in Python:", ""]
-    return "\n".join(lines + _python(endpoints[0], config.llms[endpoints[0].name].source, address)) + "\n"
+    lines.append(f"  {python} -m muxjax.client status{where}")
+    if addresses.http is not None:
+        lines.append(f"  curl -s http://{addresses.http}/v1/models")
+    lines += ["", "or, in Python:", ""]
+    return "\n".join(lines + _python(endpoints[0], config.llms[endpoints[0].name].source, addresses.grpc)) + "\n"
 
 
 def _generate(python: str, where: str, endpoint: Endpoint, source: str) -> str:

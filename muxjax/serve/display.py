@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import dataclass
 from typing import Protocol
 
 import rich.progress
@@ -13,11 +14,22 @@ from muxjax.serving.progress import LLMState, Progress
 _STYLES = {LLMState.READY: "green", LLMState.FAILED: "red"}
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the server listens, each as host:port."""
+
+    grpc: str
+    http: str | None
+
+    def __str__(self) -> str:
+        return self.grpc if self.http is None else f"{self.grpc} (gRPC) and http://{self.http}"
+
+
 class Display(Protocol):
     """Hears of everything that people wait for."""
 
-    def start(self, address: str, models: list[str]) -> None:
-        """The port is open, and loading begins."""
+    def start(self, addresses: Addresses, models: list[str]) -> None:
+        """The ports are open, and loading begins."""
 
     def phase(self, name: str, detail: str) -> None:
         """Something that is not about one LLM is done."""
@@ -43,8 +55,8 @@ def make_display() -> Display:
 class JsonDisplay:
     """One JSON object a line: `event`, `time` (seconds since 1970), and what belongs to the event."""
 
-    def start(self, address: str, models: list[str]) -> None:
-        self._print("start", address=address, models=models)
+    def start(self, addresses: Addresses, models: list[str]) -> None:
+        self._print("start", address=addresses.grpc, http_address=addresses.http, models=models)
 
     def phase(self, name: str, detail: str) -> None:
         self._print("phase", name=name, detail=detail)
@@ -83,8 +95,8 @@ class TerminalDisplay:
         )
         self._tasks: dict[str, rich.progress.TaskID] = {}
 
-    def start(self, address: str, models: list[str]) -> None:
-        self._console.print(f"muxjax listens on {address}", highlight=False)
+    def start(self, addresses: Addresses, models: list[str]) -> None:
+        self._console.print(f"muxjax listens on {addresses}", highlight=False)
         width = max(map(len, models))
         self._tasks = {name: self._bars.add_task(name.ljust(width), total=1, words="waits") for name in models}
         self._bars.start()

@@ -55,6 +55,11 @@ class Service:
         """Requests that run or wait now."""
         return len(self._streams)
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether new requests are refused, because the server is about to end."""
+        return self._stopping
+
     def update(self, progress: Progress) -> None:
         """Take the news of one LLM; it is served from the moment that it is ready."""
         self._progress[progress.llm] = progress

@@ -1,7 +1,5 @@
 """The gRPC server: the native service, health and reflection on one port."""
 
-import socket
-
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -10,6 +8,7 @@ from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.health import Health
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
 from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
+from muxjax.serving.frontends.listen import ListenError, bind, shown_host
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.progress import LLMState, Progress
 
@@ -19,10 +18,6 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _RPCS_PER_REQUEST = 4  # an ended call counts for gRPC until its client has read its status
 _SPARE_RPCS = 64  # for health, status and lists while every place for Generate is taken
 _LAST_WORDS_SECONDS = 1.0  # for the statuses of ended calls to reach their clients
-
-
-class ListenError(Exception):
-    """The address cannot be listened on."""
 
 
 class GrpcServer:
@@ -92,21 +87,9 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
 
 
 def _listen(server: grpc.aio.Server, host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
+    shown = shown_host(host)
+    bind(host, port, option="port").close()  # gRPC's own error lacks the reason
     try:
-        _probe(host, port)
         return f"{shown}:{server.add_insecure_port(f'{shown}:{port}')}"
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ListenError(
-            f"cannot listen on {shown}:{port}: {reason}; "
-            "choose another with --port and --host (server.port and server.host in the configuration)"
-        ) from error
-
-
-def _probe(host: str, port: int) -> None:
-    """Raises OSError with the reason why an address cannot be had, which gRPC's own error lacks."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
+    except RuntimeError as error:
+        raise ListenError(host, port, str(error), option="port") from error

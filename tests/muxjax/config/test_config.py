@@ -42,7 +42,7 @@ def test_without_a_file_the_demo_models_are_served() -> None:
         "arithmetic": "demo:arithmetic",
     }
     assert config == Config()
-    assert (config.server.host, config.server.port) == ("127.0.0.1", 50051)
+    assert (config.server.host, config.server.port, config.server.http_port) == ("127.0.0.1", 50051, 8000)
 
 
 def test_an_empty_file_and_empty_sections_have_the_defaults(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from muxjax.config import load_config
 from muxjax.models.tokenizer import Tokenizer
 from muxjax.serve.__main__ import main
 from muxjax.serve.closing import closing_block
+from muxjax.serve.display import Addresses
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
@@ -52,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_config(folder: Path, llms: str, server: str = "") -> str:
+def write_config(folder: Path, llms: str, server: str = "http_port: 0") -> str:
     """A configuration's path."""
     path = folder / "muxjax.yaml"
     common = (
@@ -85,6 +86,11 @@ def stub(server: ServerProcess) -> Iterator[InferenceStub]:
 
 def address(server: ServerProcess) -> str:
     return server.named("start")[0]["address"]
+
+
+def addresses(server: ServerProcess) -> Addresses:
+    (start,) = server.named("start")
+    return Addresses(grpc=start["address"], http=start["http_address"])
 
 
 def tokens(messages: Iterator[pb.GenerateResponse]) -> list[int]:
@@ -139,9 +145,9 @@ def test_a_chat_goes_through_the_models_template(server: ServerProcess) -> None:
 def test_the_closing_lines_can_be_copied(server: ServerProcess, folder: Path) -> None:
     config = load_config(Path(write_config(folder, f"{{text: {TEXT}, ids: {IDS}}}"))).config
     endpoints = [Endpoint("text", 400, 4096, Tokenizer.load(folder / "text")), Endpoint("ids", 400, 4096, None)]
-    lines = closing_block(config, endpoints, address(server)).splitlines()
-    commands = [line.strip() for line in lines if " -m muxjax.client " in line]
-    assert len(commands) == 3
+    lines = closing_block(config, endpoints, addresses(server)).splitlines()
+    commands = [line.strip() for line in lines if " -m muxjax.client " in line or "curl" in line]
+    assert len(commands) == 4
     python = dedent("\n".join(lines[lines.index("or, in Python:") + 1 :]))
     for command in (*(["bash", "-c", command] for command in commands), [sys.executable, "-c", python]):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
@@ -217,14 +223,18 @@ def test_when_nothing_loads_it_ends(folder: Path, capsys: pytest.CaptureFixture[
     assert captured.err == "no model could be loaded\n"
 
 
-def test_a_port_in_use_is_told_before_anything_loads(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("option", ["--port", "--http-port"])
+def test_a_port_in_use_is_told_before_anything_loads(
+    folder: Path, capfd: pytest.CaptureFixture[str], option: str
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert main([write_config(folder, f"{{ids: {IDS}}}"), "--port", port]) == 2
+        assert main([write_config(folder, f"{{ids: {IDS}}}"), option, port]) == 2
     captured = capfd.readouterr()
-    assert captured.err.startswith(f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with ")
+    reason = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with {option} "
+    assert captured.err.startswith(reason)
     assert "loading" not in captured.out
 
 
@@ -237,7 +247,7 @@ def test_check_shows_the_plan_and_loads_nothing(folder: Path, capsys: pytest.Cap
     assert "pool       512 head blocks of 32 KiB = 16 MiB (32 tokens x 128 float32)" in out
     assert "device     cpu (cpu)" in out
     assert "attention  " in out
-    assert "server     0.0.0.0:7" in out
+    assert "server     gRPC on 0.0.0.0:7, HTTP on 0.0.0.0:0" in out
 
 
 def test_mistakes_of_every_stage_come_with_their_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +262,12 @@ def test_mistakes_of_every_stage_come_with_their_lines(folder: Path, capsys: pyt
     assert capsys.readouterr().err == f"{path}:4: llms.a.max_context: 5000 is more than the model's own 4096\n"
 
 
-@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--port", "x"], ["--wrong"]])
+def test_http_can_be_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([write_config(folder, "{corrupt: corrupt}", "http_port: null")]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["http_address"] is None
+
+
+@pytest.mark.parametrize("arguments", [["--port", "70000"], ["--http-port", "-1"], ["--port", "x"], ["--wrong"]])
 def test_a_wrong_command_line(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)

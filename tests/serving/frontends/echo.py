@@ -13,6 +13,7 @@ import grpc
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.serving.frontends.grpc.server import GrpcServer
+from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
@@ -130,16 +131,21 @@ class EchoUnit:
 
 @dataclass
 class Echo:
-    """A server on a port of its own, in a thread of its own."""
+    """A server on ports of its own, in a thread of its own."""
 
     unit: EchoUnit
     service: Service
     server: GrpcServer
+    http: HttpServer
     loop: asyncio.AbstractEventLoop
 
     @property
     def address(self) -> str:
         return self.server.address
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.http.address}"
 
     def stub(self, *options: tuple[str, int]) -> "contextlib.AbstractContextManager[InferenceStub]":
         """A client, which the block closes."""
@@ -169,12 +175,14 @@ def _stub(address: str, options: Sequence[tuple[str, int]]) -> Iterator[Inferenc
 def serve(unit: EchoUnit, **options: float | None) -> Iterator[Echo]:
     """Serve "echo" (text) and "ids" (token ids only), with "late" still loading and "broken" failed."""
     service_options = {name: options.pop(name) for name in ("request_timeout", "max_requests") if name in options}
+    http_options = {name: options.pop(name) for name in ("max_body_bytes",) if name in options}
     started: list[Echo] = []
     ready = threading.Event()
     stop: list[asyncio.Event] = []
 
     async def run() -> None:
         service = Service(unit, MODELS, **service_options)
+        http = HttpServer(service, port=0, **http_options)
         server = GrpcServer(service, port=0, **options)
         for progress in (
             Progress("echo", LLMState.READY, endpoint=ECHO),
@@ -184,11 +192,13 @@ def serve(unit: EchoUnit, **options: float | None) -> Iterator[Echo]:
             service.update(progress)
             server.update(progress)
         await server.start()
+        await http.start()
         stop.append(asyncio.Event())
-        started.append(Echo(unit, service, server, asyncio.get_running_loop()))
+        started.append(Echo(unit, service, server, http, asyncio.get_running_loop()))
         ready.set()
         await stop[0].wait()
         service.close()
+        await http.stop()
         await server.stop()
 
     threads = [threading.Thread(target=asyncio.run, args=(run(),)), threading.Thread(target=unit.run)]

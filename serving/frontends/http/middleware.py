@@ -1,0 +1,42 @@
+"""What happens to every HTTP request before and after its handler."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from muxjax.serving.frontends.http.errors import failure_of
+
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_REQUEST_ID = web.RequestKey("request_id", str)
+_ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def name_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request the id that its client sent, if that can stand in a log, else one of our own."""
+    sent = request.headers.get(REQUEST_ID_HEADER, "")
+    request[_REQUEST_ID] = sent if _ID_FORM.fullmatch(sent) else secrets.token_hex(16)
+    return await handler(request)
+
+
+async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the request's id on its response; streams too, which are on their way before their handler returns."""
+    if _REQUEST_ID in request:
+        response.headers[REQUEST_ID_HEADER] = request[_REQUEST_ID]
+
+
+@web.middleware
+async def tell_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every exception becomes OpenAI's error object."""
+    try:
+        return await handler(request)
+    except (asyncio.CancelledError, ConnectionError):  # the client left: nobody to tell
+        raise
+    except Exception as error:
+        return failure_of(error).response()
