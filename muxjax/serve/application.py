@@ -13,6 +13,7 @@ from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serve.closing import closing_block
 from muxjax.serve.display import Addresses, Display, make_display
 from muxjax.serving.engine import Engine
+from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.listen import ListenError
@@ -51,8 +52,10 @@ class Application:
             max_requests=limits.max_requests,
             request_timeout=limits.request_timeout,
         )
+        access = AccessControl()
         self._server = GrpcServer(
             self._service,
+            access,
             host=limits.host,
             port=limits.port,
             max_message_bytes=limits.max_message_bytes,
@@ -61,7 +64,11 @@ class Application:
         self._http: HttpServer | None = None
         if limits.http_port is not None:
             self._http = HttpServer(
-                self._service, host=limits.host, port=limits.http_port, max_body_bytes=limits.max_message_bytes
+                self._service,
+                access,
+                host=limits.host,
+                port=limits.http_port,
+                max_body_bytes=limits.max_message_bytes,
             )
 
     async def run(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt, characters
 from muxjax.serving.errors import ModelNotReady, RequestError, UnknownModel
+from muxjax.serving.frontends.access import Caller
 from muxjax.serving.frontends.stream import ClientTooSlow, Stream
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import Output
@@ -84,7 +85,13 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def generate(
-        self, model: str, prompt: Prompt, sampling: Mapping[str, object], *, timeout: float | None = None
+        self,
+        model: str,
+        prompt: Prompt,
+        sampling: Mapping[str, object],
+        *,
+        caller: Caller,
+        timeout: float | None = None,
     ) -> AsyncIterator[Stream]:
         """The stream of one request; leaving the block early, for whatever reason, aborts the request.
 
@@ -92,22 +99,26 @@ class Service:
             model: the LLM's name.
             prompt: text, a conversation, or token ids.
             sampling: fields of `SamplingParams`, as the client sent them.
+            caller: who sent it, and pays for it.
             timeout: seconds from now after which the request ends; None leaves it to the server's own limit.
 
         Raises:
-            InvalidRequest, UnknownModel, ModelNotReady, ServerStopping, RefusedError.
+            InvalidRequest, UnknownModel, ModelNotReady, Forbidden, ServerStopping, RefusedError.
         """
         started = time.monotonic()
         endpoint = self.endpoint(model)
+        caller.check_model(model)
         token_ids = await _encode(endpoint, prompt)
         limits = [seconds for seconds in (timeout, self._request_timeout) if seconds is not None]
         deadline = started + min(limits) if limits else None
         stream = Stream(validate(endpoint, token_ids, sampling, deadline=deadline))
         self._admit(stream)
         try:
+            caller.limits.take_request(len(token_ids))
             self._unit.submit(stream.request, self._deliver)
             yield stream
         finally:
+            caller.limits.take_tokens(stream.completion_tokens)
             self._forget(stream)
 
     async def drain(self, seconds: float) -> None:

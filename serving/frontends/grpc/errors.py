@@ -11,6 +11,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 
 from muxjax.serving.errors import InvalidRequest, ModelNotReady, UnknownModel
+from muxjax.serving.frontends.access import Forbidden
 from muxjax.serving.frontends.grpc import error_details_pb2 as details_pb
 from muxjax.serving.frontends.service import ServerStopping
 from muxjax.serving.frontends.stream import ClientTooSlow, DeadlineExceeded
@@ -24,6 +25,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
     (ModelNotReady, grpc.StatusCode.UNAVAILABLE),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),
+    (Forbidden, grpc.StatusCode.PERMISSION_DENIED),
     (RefusedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ClientTooSlow, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -4,7 +4,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.grpc.access import AskForKey
 from muxjax.serving.frontends.grpc.health import Health
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
 from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
@@ -33,6 +35,7 @@ class GrpcServer:
     def __init__(
         self,
         service: Service,
+        access: AccessControl,
         *,
         host: str = "127.0.0.1",
         port: int = 50051,
@@ -42,6 +45,7 @@ class GrpcServer:
     ) -> None:
         self._health = Health()
         self._server = grpc.aio.server(
+            interceptors=[AskForKey(access)],
             options=_options(max_message_bytes),
             maximum_concurrent_rpcs=_RPCS_PER_REQUEST * max_requests + _SPARE_RPCS,
         )

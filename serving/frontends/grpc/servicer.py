@@ -9,10 +9,12 @@ import grpc
 
 from muxjax.serving.frontends.grpc import convert
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.grpc.access import caller
 from muxjax.serving.frontends.grpc.errors import status_of
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceServicer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.stream import ClientTooSlow, Stream
+from muxjax.serving.progress import Progress
 
 STALL_SECONDS = 60.0
 """How long one message may wait for a client that does not read before its request is aborted."""
@@ -38,6 +40,7 @@ class Inference(InferenceServicer):
                 request.model,
                 convert.prompt(request),
                 convert.sampling(request.sampling),
+                caller=caller(),
                 timeout=context.time_remaining(),
             ) as stream:
                 async for message in _messages(stream):
@@ -49,19 +52,22 @@ class Inference(InferenceServicer):
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context[pb.ListModelsRequest, pb.ListModelsResponse]
     ) -> pb.ListModelsResponse:
-        """The models, ready or not."""
-        return pb.ListModelsResponse(models=[convert.model(progress) for progress in self._service.models()])
+        """The models that the caller may ask, ready or not."""
+        return pb.ListModelsResponse(models=[convert.model(progress) for progress in self._models()])
 
     @override
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context[pb.GetStatusRequest, pb.GetStatusResponse]
     ) -> pb.GetStatusResponse:
-        """The unit's figures."""
+        """The unit's figures, and those of the models that the caller may ask."""
         uptime = time.monotonic() - self._started
         try:
-            return convert.status(self._service.status(), self._service.models(), uptime)
+            return convert.status(self._service.status(), self._models(), uptime)
         except Exception as error:
             await _abort(context, error)
+
+    def _models(self) -> list[Progress]:
+        return [progress for progress in self._service.models() if caller().may_ask(progress.llm)]
 
     async def _write(
         self, message: pb.GenerateResponse, context: Context[pb.GenerateRequest, pb.GenerateResponse]

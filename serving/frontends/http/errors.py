@@ -11,6 +11,8 @@ import msgspec
 from aiohttp import web
 
 from muxjax.serving.errors import InvalidRequest, ModelNotReady, UnknownModel
+from muxjax.serving.frontends.access import Forbidden, Unauthenticated
+from muxjax.serving.frontends.rate_limit import RateLimited
 from muxjax.serving.frontends.service import ServerStopping
 from muxjax.serving.frontends.stream import ClientTooSlow, DeadlineExceeded
 from muxjax.serving.unit import RefusedError
@@ -57,9 +59,12 @@ class Failure:
 # Exception, status, type, code; the first that fits counts.
 _KINDS: Sequence[tuple[type[Exception], int, str, str]] = (
     (InvalidRequest, HTTPStatus.BAD_REQUEST, "invalid_request_error", "invalid_value"),
+    (Unauthenticated, HTTPStatus.UNAUTHORIZED, "authentication_error", "invalid_api_key"),
+    (Forbidden, HTTPStatus.FORBIDDEN, "permission_error", "model_not_allowed"),
     (UnknownModel, HTTPStatus.NOT_FOUND, "invalid_request_error", "model_not_found"),
     (ModelNotReady, HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error", "model_not_ready"),
     (ServerStopping, HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error", "server_stopping"),
+    (RateLimited, HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded"),
     (RefusedError, HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error", "server_busy"),
     (ClientTooSlow, _CLIENT_CLOSED_REQUEST, "invalid_request_error", "client_too_slow"),
     (DeadlineExceeded, HTTPStatus.GATEWAY_TIMEOUT, "timeout_error", "deadline_exceeded"),
@@ -73,7 +78,7 @@ def failure_of(error: Exception) -> Failure:
     for kind, status, type_, code in _KINDS:
         if isinstance(error, kind):
             param = error.field if isinstance(error, InvalidRequest) else None
-            return Failure(status, ErrorBody(ErrorDetail(str(error), type_, param, code)), _retry_header(error, status))
+            return Failure(status, ErrorBody(ErrorDetail(str(error), type_, param, code)), _headers(error, status))
     reference = secrets.token_hex(4)
     _log.error("request failed, error %s", reference, exc_info=error)
     message = f"internal error {reference}: the server's log says more"
@@ -96,9 +101,11 @@ def _of_http(error: web.HTTPException) -> Failure:
     return Failure(error.status, ErrorBody(ErrorDetail(message, "invalid_request_error", code=code)), headers)
 
 
-def _retry_header(error: Exception, status: int) -> Mapping[str, str]:
+def _headers(error: Exception, status: int) -> Mapping[str, str]:
     if isinstance(error, RefusedError) and error.retry_after is not None:
         return {"Retry-After": str(math.ceil(error.retry_after))}
+    if status == HTTPStatus.UNAUTHORIZED:
+        return {"WWW-Authenticate": "Bearer"}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return {"Retry-After": str(math.ceil(_RETRY_SECONDS))}
     return {}

@@ -3,18 +3,21 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
+from muxjax.serving.frontends.access import AccessControl, Caller
 from muxjax.serving.frontends.http.errors import failure_of
 
 REQUEST_ID_HEADER = "X-Request-Id"
+OPEN_PATHS = frozenset({"/health", "/version"})
+"""What needs no key: what orchestrators probe. Everything else does, whether it exists or not."""
+CALLER = web.RequestKey("caller", Caller)
+"""Who sent the request; there is none on open paths."""
 
 _REQUEST_ID = web.RequestKey("request_id", str)
 _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
-
-type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
@@ -40,3 +43,15 @@ async def tell_errors(request: web.Request, handler: Handler) -> web.StreamRespo
         raise
     except Exception as error:
         return failure_of(error).response()
+
+
+def ask_for_key(access: AccessControl) -> Middleware:
+    """Lets requests through whose `Authorization` header holds a key; handlers find their CALLER."""
+
+    @web.middleware
+    async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path not in OPEN_PATHS:
+            request[CALLER] = access.authenticate(request.headers.get("Authorization"))
+        return await handler(request)
+
+    return authenticate

@@ -7,6 +7,7 @@ from aiohttp import web
 
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.frontends.http.body import respond
+from muxjax.serving.frontends.http.middleware import CALLER
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.progress import LLMState
 
@@ -40,13 +41,16 @@ class Models:
         return [web.get("/v1/models", self.list), web.get("/v1/models/{model:.+}", self.retrieve)]
 
     async def list(self, request: web.Request) -> web.Response:
-        """The ready LLMs."""
-        ready = (llm.endpoint for llm in self._service.models() if llm.state is LLMState.READY)
+        """The ready LLMs that the caller may ask."""
+        asked = (llm for llm in self._service.models() if request[CALLER].may_ask(llm.llm))
+        ready = (llm.endpoint for llm in asked if llm.state is LLMState.READY)
         return respond(ModelList([self._model(endpoint) for endpoint in ready if endpoint is not None]))
 
     async def retrieve(self, request: web.Request) -> web.Response:
         """One LLM, by its name."""
-        return respond(self._model(self._service.endpoint(request.match_info["model"])))
+        endpoint = self._service.endpoint(request.match_info["model"])
+        request[CALLER].check_model(endpoint.name)
+        return respond(self._model(endpoint))
 
     def _model(self, endpoint: Endpoint) -> Model:
         return Model(endpoint.name, self._created, endpoint.max_context)

@@ -2,7 +2,8 @@
 
 from aiohttp import web
 
-from muxjax.serving.frontends.http.middleware import echo_request_id, name_requests, tell_errors
+from muxjax.serving.frontends.access import AccessControl
+from muxjax.serving.frontends.http.middleware import ask_for_key, echo_request_id, name_requests, tell_errors
 from muxjax.serving.frontends.http.models import Models
 from muxjax.serving.frontends.http.probes import Probes
 from muxjax.serving.frontends.listen import bind, shown_host
@@ -24,10 +25,16 @@ class HttpServer:
     """
 
     def __init__(
-        self, service: Service, *, host: str = "127.0.0.1", port: int = 8000, max_body_bytes: int = 4 << 20
+        self,
+        service: Service,
+        access: AccessControl,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        max_body_bytes: int = 4 << 20,
     ) -> None:
         self._runner = web.AppRunner(
-            _application(service, max_body_bytes),
+            _application(service, access, max_body_bytes),
             handle_signals=False,
             handler_cancellation=True,  # a client that leaves ends its request
             access_log=None,
@@ -50,8 +57,10 @@ class HttpServer:
         self._socket.close()
 
 
-def _application(service: Service, max_body_bytes: int) -> web.Application:
-    application = web.Application(middlewares=[name_requests, tell_errors], client_max_size=max_body_bytes)
+def _application(service: Service, access: AccessControl, max_body_bytes: int) -> web.Application:
+    application = web.Application(
+        middlewares=[name_requests, tell_errors, ask_for_key(access)], client_max_size=max_body_bytes
+    )
     application.on_response_prepare.append(echo_request_id)
     for answers in (Probes(service), Models(service)):
         application.add_routes(answers.routes())

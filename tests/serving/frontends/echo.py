@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from muxjax.serving.endpoint import Endpoint
+from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
@@ -172,7 +173,7 @@ def _stub(address: str, options: Sequence[tuple[str, int]]) -> Iterator[Inferenc
 
 
 @contextlib.contextmanager
-def serve(unit: EchoUnit, **options: float | None) -> Iterator[Echo]:
+def serve(unit: EchoUnit, access: AccessControl | None = None, **options: float | None) -> Iterator[Echo]:
     """Serve "echo" (text) and "ids" (token ids only), with "late" still loading and "broken" failed."""
     service_options = {name: options.pop(name) for name in ("request_timeout", "max_requests") if name in options}
     http_options = {name: options.pop(name) for name in ("max_body_bytes",) if name in options}
@@ -182,8 +183,8 @@ def serve(unit: EchoUnit, **options: float | None) -> Iterator[Echo]:
 
     async def run() -> None:
         service = Service(unit, MODELS, **service_options)
-        http = HttpServer(service, port=0, **http_options)
-        server = GrpcServer(service, port=0, **options)
+        http = HttpServer(service, access or AccessControl(), port=0, **http_options)
+        server = GrpcServer(service, access or AccessControl(), port=0, **options)
         for progress in (
             Progress("echo", LLMState.READY, endpoint=ECHO),
             Progress("ids", LLMState.READY, endpoint=IDS),

@@ -9,6 +9,7 @@ from google.protobuf import any_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc import error_details_pb2 as details_pb
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
@@ -365,7 +366,7 @@ def test_draining_ends_with_its_time() -> None:
 )
 def test_an_address_that_cannot_be_had_says_why_and_what_to_do(echo: Echo, host: str, reason: str) -> None:
     async def listen() -> None:
-        GrpcServer(echo.service, host=host, port=int(echo.address.rpartition(":")[2]))
+        GrpcServer(echo.service, AccessControl(), host=host, port=int(echo.address.rpartition(":")[2]))
 
     with pytest.raises(ListenError, match=rf"cannot listen on {host}:\d+: {reason}.*; choose another with --port"):
         echo.run(listen()).result(10)

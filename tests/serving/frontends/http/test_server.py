@@ -8,6 +8,7 @@ from importlib.metadata import version
 import httpx2 as httpx
 import pytest
 
+from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.listen import ListenError
 from muxjax.serving.progress import LLMState, Progress
@@ -101,7 +102,7 @@ def test_headers_and_request_lines_are_bounded(echo: Echo, client: httpx.Client)
 
 def test_a_taken_port_says_so(echo: Echo) -> None:
     async def listen() -> None:
-        HttpServer(echo.service, port=int(echo.http.address.rpartition(":")[2]))
+        HttpServer(echo.service, AccessControl(), port=int(echo.http.address.rpartition(":")[2]))
 
     with pytest.raises(ListenError, match="Address already in use; choose another with --http-port and --host"):
         echo.run(listen()).result(10)
