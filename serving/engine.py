@@ -6,14 +6,14 @@ holds while it schedules and while it books tokens, but never while it waits for
 
 import itertools
 import logging
+import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 
 from muxjax.serving.completion import Completion
 from muxjax.serving.errors import ModelNotReady, UnknownModel
-from muxjax.serving.executor.jax_executor import JaxExecutor, RunningJob
+from muxjax.serving.executor.jax_executor import JaxExecutor
 from muxjax.serving.executor.llm_runtime import LLMRuntime
 from muxjax.serving.live import LiveCompletions
 from muxjax.serving.loading import load_llms
@@ -25,31 +25,24 @@ from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
 from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import Sequence
 from muxjax.serving.statistics import LLMStatistics, Percentiles
+from muxjax.serving.steps import MAX_FAILURES, Steps
 from muxjax.serving.unit import Deliver, LLMStatus, RefusedError, UnitStatus
 
 _log = logging.getLogger(__name__)
 
-_STEPS_IN_FLIGHT = 2  # the next step is dispatched before the tokens of the last one are read
-_IDLE_SECONDS = 0.5  # between looks at deadlines when nothing runs
-
-
-@dataclass(frozen=True, slots=True)
-class _RunningStep:
-    """A step on its way through the device.
-
-    Attributes:
-        jobs: in the order in which the device runs them.
-        dispatched: when the device had it.
-    """
-
-    jobs: list[RunningJob]
-    dispatched: float
+_IDLE_SECONDS = 0.5  # between turns of the loop when nothing runs
+_DRAIN_SECONDS = 0.02  # between looks at what still runs
+_MOST_FAILURES = 3  # turns in a row that fail before the loop gives up
+_CLOSE_SECONDS = 60.0  # for a loop that hangs, or a program that compiles, to end
 
 
 class Engine:
     """Serves the LLMs of a plan; implements `muxjax.serving.unit.Unit`.
 
     `start` begins loading; each LLM takes requests as soon as it is ready. The clock is `time.monotonic`.
+
+    A job that fails costs the requests that were in it (see `Steps`), an LLM that keeps failing is given up, and the
+    others go on. Should the loop itself fail, all requests end with an error; if it keeps failing, it ends.
     """
 
     def __init__(self, plan: UnitPlan, report: Report) -> None:
@@ -66,10 +59,13 @@ class Engine:
         self._live = LiveCompletions(self._scheduler, self._statistics, self._outbox)
         self._sequence_ids = itertools.count(1)
         self._aborts: deque[str] = deque()
-        self._steps = 0
-        self._device_free_at = self._started
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)
+        self._steps = Steps(
+            self._scheduler, self._executor, self._live, self._statistics, self._lock, give_up=self._give_up
+        )
+        self._work = threading.Event()
+        self._last_turn = self._started
+        self._is_checked = False
         self._draining = False
         self._stopping = False
         self._threads = [
@@ -109,13 +105,16 @@ class Engine:
                 )
                 self._live.add(completion, deliver)
             self._statistics[request.llm].prompt_tokens += prompt_length * len(sequences)
-            self._work.notify_all()
+        self._work.set()
 
     def abort(self, request_id: str) -> None:
+        """See `Unit`. It takes no lock, so that a loop that hangs does not make its callers hang."""
+        self._aborts.append(request_id)
+        self._work.set()
+
+    def seconds_since_turn(self) -> float:
         """See `Unit`."""
-        with self._lock:
-            self._aborts.append(request_id)
-            self._work.notify_all()
+        return time.monotonic() - self._last_turn
 
     def status(self) -> UnitStatus:
         """See `Unit`."""
@@ -127,7 +126,7 @@ class Engine:
                 llms=tuple(self._llm_status(llm.name, now, total) for llm in self._plan.llms),
                 blocks_total=self._pool.capacity,
                 blocks_free=self._pool.free_blocks,
-                steps=self._steps,
+                steps=self._steps.count,
                 fairness_gap=self._scheduler.fairness_gap(),
                 busy=sum(recent.rate(now, self._started) for recent in seconds),
             )
@@ -139,22 +138,21 @@ class Engine:
 
     def drain(self, seconds: float) -> bool:
         """Refuse new requests and wait for those that run; returns whether all of them ended in time."""
+        self._draining = True
         deadline = time.monotonic() + seconds
-        with self._lock:
-            self._draining = True
-            self._work.notify_all()
-            while self._live and (left := deadline - time.monotonic()) > 0:
-                self._work.wait(min(left, _IDLE_SECONDS))
-            return not self._live
+        while self._live and time.monotonic() < deadline:
+            time.sleep(_DRAIN_SECONDS)
+        return not self._live
 
     def close(self) -> None:
         """Abort what still runs and stop. An engine can be closed more than once."""
-        with self._lock:
-            self._draining = self._stopping = True
-            self._work.notify_all()
+        self._draining = self._stopping = True
+        self._work.set()
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join()
+                thread.join(_CLOSE_SECONDS)
+                if thread.is_alive():
+                    _log.error("the %s thread does not end; it is left behind", thread.name)
         self._executor.close()
 
     def _ready_runtime(self, llm: str) -> LLMRuntime:
@@ -165,7 +163,7 @@ class Engine:
         if llm not in self._runtimes:
             progress = self._progress[llm]
             raise ModelNotReady(
-                f"{llm} failed to load: {progress.error}" if progress.error else f"{llm} is {progress.state.value}"
+                f"{llm} failed: {progress.error}" if progress.error else f"{llm} is {progress.state.value}"
             )
         return self._runtimes[llm]
 
@@ -204,33 +202,48 @@ class Engine:
             self._executor.add(runtime)
             self._runtimes[runtime.spec.name] = runtime
 
-        def report(progress: Progress) -> None:
-            self._progress[progress.llm] = progress
-            self._report(progress)
+        load_llms(self._plan.llms, self._executor, on_ready, self._set_progress, lambda: self._stopping)
 
-        load_llms(self._plan.llms, self._executor, on_ready, report, lambda: self._stopping)
+    def _give_up(self, llm: str, reason: str) -> None:
+        """An LLM whose jobs keep failing: its requests end, and it takes none until it is loaded again."""
+        error = f"it failed {MAX_FAILURES} times in a row, the last time with {reason}; load it again"
+        _log.error("%s is given up: %s", llm, error)
+        self._live.end(self._live.of_llm(llm), FinishReason.ERROR, time.monotonic(), error)
+        self._executor.remove(llm)
+        del self._runtimes[llm]
+        self._set_progress(Progress(llm, LLMState.FAILED, error=error))
+
+    def _set_progress(self, progress: Progress) -> None:
+        self._progress[progress.llm] = progress
+        self._report(progress)
 
     def _run(self) -> None:
-        in_flight: deque[_RunningStep] = deque()
-        while not self._stopping:
+        failures = 0
+        while not self._stopping and failures < _MOST_FAILURES:
             try:
-                self._run_once(in_flight)
+                if self._turn():
+                    failures = 0
             except Exception as error:
-                _log.exception("a step failed; the requests that were running are lost, the server goes on")
-                in_flight.clear()
-                self._fail_running(error)
+                failures += 1
+                _log.exception("the engine's loop failed: what ran is lost")
+                self._fail_all(error)
             self._outbox.flush()
+        if not self._stopping:
+            _log.critical("the engine's loop failed %d times in a row, and ends", failures)
+            self._draining = True
+            self._last_turn = -math.inf
         with self._lock:
             self._live.end(list(self._live.completions), FinishReason.ABORT, time.monotonic())
-            self._work.notify_all()
         self._outbox.flush()
 
-    def _run_once(self, in_flight: deque[_RunningStep]) -> None:
-        """Dispatch the next step, if there is one, and read the oldest one's tokens, if it is time."""
+    def _turn(self) -> bool:
+        """Start the next step, if there is one, and read the oldest one's tokens, if it is time; false: it rested."""
+        now = self._last_turn = time.monotonic()
+        if not (self._steps.in_flight or self._aborts or self._scheduler.has_unfinished):
+            self._rest()
+            return False
+        self._is_checked = False
         with self._lock:
-            if not in_flight and not self._aborts and not self._scheduler.has_unfinished:
-                self._rest()
-            now = time.monotonic()
             self._apply_aborts(now)
             expired = [sequence.id for sequence in self._scheduler.expire(now)]
             self._live.end(expired, FinishReason.DEADLINE, now)
@@ -238,49 +251,28 @@ class Engine:
             if step is not None:
                 self._live.started(step, now)
         if step is not None:
-            try:
-                jobs = self._executor.dispatch(step, self._live.completions)
-                in_flight.append(_RunningStep(jobs, time.monotonic()))
-                self._steps += 1
-            finally:
-                # The device runs steps in order: for the scheduler a job is over once the device has it.
-                for job in step.jobs:
-                    self._scheduler.job_finished(job, now)
-        if in_flight and (step is None or len(in_flight) >= _STEPS_IN_FLIGHT):
-            self._read(in_flight.popleft())
+            self._steps.start(step)
+        if self._steps.must_read or (step is None and self._steps.in_flight):
+            self._steps.read()
+        return True
 
     def _rest(self) -> None:
         """Nothing runs: check the books, and wait for work."""
-        self._pool.check_integrity()
-        while not (self._stopping or self._aborts or self._scheduler.has_unfinished):
-            self._work.wait(_IDLE_SECONDS)
+        if not self._is_checked:
+            with self._lock:
+                self._pool.check_integrity()
+            self._is_checked = True
+        self._work.wait(_IDLE_SECONDS)
+        self._work.clear()
 
     def _apply_aborts(self, now: float) -> None:
-        ids = set(self._aborts)
-        self._aborts.clear()
+        ids = {self._aborts.popleft() for _ in range(len(self._aborts))}
         if ids:
             self._live.end(self._live.of_requests(ids), FinishReason.ABORT, now)
 
-    def _read(self, step: _RunningStep) -> None:
-        """Wait for a step's tokens and book them."""
-        free_at = max(self._device_free_at, step.dispatched)
-        for job in step.jobs:
-            tokens = job.read(self._live.completions)
-            with self._lock:
-                now = time.monotonic()
-                self._statistics[job.job.llm].job_read(job.job.kind, len(tokens), now - free_at, now)
-                free_at = now
-                self._scheduler.tokens_read(job.job)
-                for token in tokens:
-                    self._live.book(token, now)
-                if not self._live:
-                    self._work.notify_all()
-        self._device_free_at = free_at
-
-    def _fail_running(self, error: Exception) -> None:
-        """After a failed step the pool's contents are unknown: end all that ran, and go on with an empty pool."""
+    def _fail_all(self, error: Exception) -> None:
+        """After the loop failed nothing is certain: end every request, and go on with an empty pool."""
         with self._lock:
-            completions = self._live.completions.items()
-            ran = [id_ for id_, c in completions if c.sequence.slot is not None or c.sequence.unread]
-            self._live.end(ran, FinishReason.ERROR, time.monotonic(), f"{type(error).__name__} in the engine")
-            self._executor.reset()
+            ids = list(self._live.completions)
+            self._live.end(ids, FinishReason.ERROR, time.monotonic(), f"{type(error).__name__} in the engine")
+        self._steps.abandon()

@@ -1,7 +1,11 @@
 """Outputs on their way from the engine's thread to those who asked for them."""
 
+import logging
+
 from muxjax.serving.request import Output
 from muxjax.serving.unit import Deliver
+
+_log = logging.getLogger(__name__)
 
 
 class Outbox:
@@ -22,4 +26,7 @@ class Outbox:
         """Deliver everything."""
         pending, self._outputs = self._outputs, []
         for deliver, outputs in pending:
-            deliver(outputs)
+            try:
+                deliver(outputs)
+            except Exception:
+                _log.exception("a receiver failed; its outputs are lost")

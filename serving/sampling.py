@@ -17,6 +17,9 @@ MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 300
 MAX_END_IDS = 80
 
+NOT_FINITE = -1
+"""The token of a sequence whose logits are not all finite: the model, or what it was given, is broken."""
+
 _NEVER = float(np.finfo(np.float32).min)
 
 
@@ -46,7 +49,10 @@ class TokenCounts(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """The chosen tokens, and the model's own log probabilities (before any option) where asked for."""
+    """The chosen tokens, and the model's own log probabilities (before any option) where asked for.
+
+    The token is NOT_FINITE where the logits are not.
+    """
 
     tokens: Int32[Array, "seqs"]
     logprobs: Float[Array, "seqs"]
@@ -73,7 +79,8 @@ def sample(
     """
     is_plain = jnp.all(_is_plain(options, positions))
     tokens = jax.lax.cond(is_plain, lambda: _argmax(logits), lambda: _choose(logits, options, counts, slots, positions))
-    return Sampled(tokens, *_report_logprobs(logits, tokens, options.wants_logprobs))
+    is_finite = jnp.isfinite(jnp.sum(logits, axis=-1))  # a maximum would not do: on CPUs it passes over NaN
+    return Sampled(jnp.where(is_finite, tokens, NOT_FINITE), *_report_logprobs(logits, tokens, options.wants_logprobs))
 
 
 def _is_plain(options: SamplingOptions, positions: Int32[Array, "seqs"]) -> Bool[Array, "seqs"]:

@@ -114,3 +114,7 @@ class Unit(Protocol):
     def status(self) -> UnitStatus:
         """The state now; safe to call from any thread."""
         ...
+
+    def seconds_since_turn(self) -> float:
+        """How long ago the unit's loop last went round; it does so when idle too. Never waits for the loop."""
+        ...

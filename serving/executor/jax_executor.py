@@ -1,6 +1,6 @@
 """Runs steps on the device, one program per job, back to back."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from muxjax.serving.executor.llm_runtime import LLMRuntime
 from muxjax.serving.pool import Pool
 from muxjax.serving.request import TokenLogprobs
 from muxjax.serving.sampling import Sampled
-from muxjax.serving.scheduler.job import Chunk, Job, Step
+from muxjax.serving.scheduler.job import Chunk, Job
 from muxjax.serving.spec import LLMSpec, PoolSpec
 
 
@@ -89,19 +89,39 @@ class JaxExecutor:
         """Let jobs of this LLM run."""
         self._runtimes[runtime.spec.name] = runtime
 
-    def dispatch(self, step: Step, completions: Mapping[int, Completion]) -> list[RunningJob]:
-        """Start all jobs of a step; returns before they end."""
-        running = []
-        for job in step.jobs:
-            self._array, sampled = self._runtimes[job.llm].dispatch(job, self._array, completions)
-            running.append(RunningJob(job, sampled))
-        return running
+    def remove(self, llm: str) -> None:
+        """Run no more jobs of this LLM; its memory is free once those on the device have ended."""
+        self._runtimes.pop(llm, None)
 
-    def reset(self) -> None:
-        """Make the device's state anew, after a job failed and took what was donated to it along."""
+    def dispatch(self, job: Job, completions: Mapping[int, Completion]) -> RunningJob:
+        """Start a job; returns before it ends."""
+        self._array, sampled = self._runtimes[job.llm].dispatch(job, self._array, completions)
+        return RunningJob(job, sampled)
+
+    def reset(self, llm: str) -> Collection[str]:
+        """Make an LLM's state on the device anew, after a job of it failed and took what was donated to it along.
+
+        Returns the LLMs whose state was lost: this one, or all of them if the job took the pool along.
+        """
+        if not self._pool_is_lost():
+            self._runtimes[llm].reset()
+            return (llm,)
+        self.reset_all()
+        return tuple(self._runtimes)
+
+    def reset_all(self) -> None:
+        """Make the whole state on the device anew."""
         self._array = jnp.zeros(self._shape.shape, self._shape.dtype)
         for runtime in self._runtimes.values():
             runtime.reset()
+
+    def _pool_is_lost(self) -> bool:
+        """Whether the pool went into a job that did not give it back; waits for the jobs on the device."""
+        try:
+            self._array.block_until_ready()
+        except (RuntimeError, ValueError):  # what failed on the device, and what was donated and is gone
+            return True
+        return False
 
     def close(self) -> None:
         """Stop compiling in the background."""

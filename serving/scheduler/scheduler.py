@@ -1,7 +1,7 @@
 """Which LLM's jobs run next, on which pages: no JAX, and the time is an argument."""
 
 import heapq
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Series
 
 from muxjax.serving.pool import Pool
@@ -166,6 +166,22 @@ class Scheduler:
                 self.finish(sequence, now)
                 expired.append(sequence)
         return expired
+
+    def restart(self, llms: Collection[str], now: float) -> None:
+        """The device lost what it held of these LLMs: what ran waits again, and tokens not yet read are forgotten.
+
+        None of their jobs may be in flight, and the tokens of those that were are never read. Raises ValueError.
+        """
+        if busy := [llm for llm, _ in self._starter.in_flight if llm in llms]:
+            raise ValueError(f"jobs of LLM {busy[0]!r} are in flight")
+        for sequence in self._sequences.values():
+            if sequence.llm not in llms:
+                continue
+            sequence.num_tokens -= sequence.unread
+            sequence.unread = 0
+            if sequence.slot is not None:
+                self._memory.free(sequence)
+                self.queues[sequence.llm].requeue(sequence)
 
     @property
     def has_unfinished(self) -> bool:

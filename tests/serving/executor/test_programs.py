@@ -83,18 +83,16 @@ def test_nan_in_foreign_and_free_blocks_never_reaches_an_output(sources, monkeyp
 
 
 def poisoning(dispatch):
-    """`dispatch`, job by job, with the blocks of all others lost while the job runs."""
+    """`dispatch` with the blocks of all others lost while the job runs."""
 
-    def poisoned(self, step, completions):
-        running = []
-        for job in step.jobs:
-            healthy = self._array
-            is_foreign = np.ones((healthy.shape[0], 1, 1, 1), bool)
-            is_foreign[self._pool.page_blocks(job.llm)] = False  # its own, and the null block
-            self._array = jnp.where(is_foreign, jnp.nan, healthy)
-            running += dispatch(self, type(step)((job,)), completions)
-            # What the job wrote is in its own blocks; the others get theirs back.
-            self._array = jnp.where(is_foreign, healthy, self._array)
+    def poisoned(self, job, completions):
+        healthy = self._array
+        is_foreign = np.ones((healthy.shape[0], 1, 1, 1), bool)
+        is_foreign[self._pool.page_blocks(job.llm)] = False  # its own, and the null block
+        self._array = jnp.where(is_foreign, jnp.nan, healthy)
+        running = dispatch(self, job, completions)
+        # What the job wrote is in its own blocks; the others get theirs back.
+        self._array = jnp.where(is_foreign, healthy, self._array)
         return running
 
     return poisoned

@@ -73,6 +73,9 @@ class EchoUnit:
             if self.live.pop(request_id, None) is not None:
                 self.aborted.append(request_id)
 
+    def seconds_since_turn(self) -> float:
+        return 0.0
+
     def status(self) -> UnitStatus:
         with self.lock:
             running = len(self.live)

@@ -2,7 +2,7 @@
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import QueueFullError
@@ -71,6 +71,18 @@ class RandomLoad:
             sequence = self.draw.choice(list(self.added)[-30:])
             if self.scheduler.abort(sequence.id, self.now):
                 self.end(sequence)
+
+    def lose_some(self) -> Collection[str]:
+        """Now and then the device loses what it held of one LLM, or of all; returns whose jobs are never read."""
+        if self.draw.random() >= 0.01:
+            return ()
+        lost = self.draw.choice([[llm] for llm in SHAPES] + [list(SHAPES)])
+        self.scheduler.restart(lost, self.now)
+        for queue in (self.scheduler.queues[llm] for llm in lost):
+            assert queue.num_running == 0
+            assert not any(sequence.unread or sequence.num_computed for sequence in queue.waiting)
+            assert all(waits.prompt_length <= waits.num_tokens < waits.max_length for waits in queue.waiting)
+        return lost
 
     def schedule(self) -> Step | None:
         """Expire and schedule, and check what was scheduled."""
@@ -166,9 +178,11 @@ def run_as_engine(load: RandomLoad, calls: int) -> None:
         for job in step.jobs if step else ():
             load.scheduler.job_finished(job, load.now)
         assert step or unread or not load.scheduler.has_unfinished, "nothing runs, and nothing will change"
+        lost = load.lose_some()
         for job in unread.jobs if unread else ():
-            load.read(job)
-        unread = step
+            if job.llm not in lost:
+                load.read(job)
+        unread = step and Step(tuple(job for job in step.jobs if job.llm not in lost))
 
 
 def run_as_simulator(load: RandomLoad, calls: int) -> None:

@@ -324,6 +324,42 @@ def test_a_deadline_after_the_end_does_nothing(policy: str) -> None:
     assert unit.scheduler.expire(10.0) == []
 
 
+# What the device lost
+
+
+def test_what_was_lost_is_computed_again_from_the_prompt_and_the_tokens_that_were_read(policy: str) -> None:
+    unit = one_llm(policy)
+    sequence = unit.add("a", prompt=10, output=5)
+    unit.step()
+    unit.step()
+    (unread,) = unit.start()
+    unit.scheduler.job_finished(unread, unit.now)
+    assert (sequence.num_tokens, sequence.unread) == (13, 1)
+    unit.scheduler.restart(["a"], unit.now)
+    assert (sequence.state, sequence.num_tokens, sequence.unread) == (SequenceState.WAITING, 12, 0)
+    assert unit.pool.free_blocks == unit.pool.capacity
+    assert chunks(unit.step(), PREFILL) == [(sequence.id, 0, 12)]
+    unit.run(3)
+    assert sequence.state is SequenceState.FINISHED
+
+
+def test_other_llms_keep_what_they_have(policy: str) -> None:
+    unit = SmallUnit(policy, 64, {"a": LLMShare(1.0, 256), "b": LLMShare(1.0, 256)})
+    kept, lost = unit.add("a", prompt=10), unit.add("b", prompt=10)
+    unit.run(3)
+    unit.scheduler.restart(["b"], unit.now)
+    assert (kept.state, lost.state) == (SequenceState.RUNNING, SequenceState.WAITING)
+    assert unit.pool.used("b") == 0 < unit.pool.used("a")
+
+
+def test_jobs_in_flight_cannot_be_lost(policy: str) -> None:
+    unit = one_llm(policy)
+    unit.add("a", prompt=10)
+    unit.start()
+    with pytest.raises(ValueError, match="jobs of LLM 'a' are in flight"):
+        unit.scheduler.restart(["a"], unit.now)
+
+
 # Construction
 
 
