@@ -9,10 +9,11 @@ from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.serving.frontends.access import AccessControl, Caller
 from muxjax.serving.frontends.http.errors import failure_of
+from muxjax.serving.frontends.ui import files
 
 REQUEST_ID_HEADER = "X-Request-Id"
-OPEN_PATHS = frozenset({"/health", "/version"})
-"""What needs no key: what orchestrators probe. Everything else does, whether it exists or not."""
+OPEN_PATHS = frozenset({"/health", "/version", *files.PATHS})
+"""What needs no key: what orchestrators probe, and the empty page. Everything else does, whether it exists or not."""
 CALLER = web.RequestKey("caller", Caller)
 """Who sent the request; there is none on open paths."""
 

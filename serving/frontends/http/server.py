@@ -8,6 +8,8 @@ from muxjax.serving.frontends.http.models import Models
 from muxjax.serving.frontends.http.probes import Probes
 from muxjax.serving.frontends.listen import bind, shown_host
 from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.ui.files import PageFiles
+from muxjax.serving.frontends.ui.status import LiveStatus
 
 _HEADER_BYTES = 8190  # of the request line, and of each of up to 128 headers
 _KEEPALIVE_SECONDS = 75.0  # how long a connection may go without a whole request, from its first byte on
@@ -62,6 +64,8 @@ def _application(service: Service, access: AccessControl, max_body_bytes: int) -
         middlewares=[name_requests, tell_errors, ask_for_key(access)], client_max_size=max_body_bytes
     )
     application.on_response_prepare.append(echo_request_id)
-    for answers in (Probes(service), Models(service)):
+    live_status = LiveStatus(service)
+    application.cleanup_ctx.append(live_status.sampling)
+    for answers in (Probes(service), Models(service), PageFiles(), live_status):
         application.add_routes(answers.routes())
     return application

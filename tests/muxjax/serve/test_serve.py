@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
 import grpc
+import httpx2 as httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -159,6 +161,22 @@ def test_many_streams_of_both_models_at_once(stub: InferenceStub) -> None:
     alone = {name: tokens(stub.Generate(request(name, max_tokens=30, ignore_eos=True))) for name in ("text", "ids")}
     calls = [(name, stub.Generate(request(name, max_tokens=30, ignore_eos=True))) for name in ("text", "ids") * 8]
     assert all(tokens(call) == alone[name] for name, call in calls)
+
+
+def test_the_page_knows_what_every_model_did(server: ServerProcess, stub: InferenceStub) -> None:
+    tokens(stub.Generate(request("text", max_tokens=40, ignore_eos=True)))
+    url = f"http://{addresses(server).http}/ui/"
+    assert "<title>muxjax</title>" in httpx.get(url).text
+    for _ in range(100):  # it is a second old at most
+        llms = {llm["name"]: llm for llm in httpx.get(f"{url}status.json").json()["unit"]["llms"]}
+        if llms["text"]["generated_tokens"] >= 40 and llms["text"]["tpot"] is not None:
+            break
+        time.sleep(0.05)
+    assert list(llms) == ["corrupt", "text", "ids"]
+    assert "model.safetensors" in llms["corrupt"]["error"]
+    assert 0 < llms["text"]["tpot"]["p50"] <= llms["text"]["tpot"]["p99"]
+    assert llms["text"]["ttft"]["p50"] > 0
+    assert llms["text"]["decode_share"] > 0
 
 
 def test_cancelled_and_late_requests_leave_nothing_behind(stub: InferenceStub) -> None:
