@@ -1,6 +1,6 @@
 """What frontends need to know of one served LLM."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ MAX_CHARACTERS_PER_TOKEN = 128
 
 
 class TextEncoder(Protocol):
-    """The half of `muxjax.models.tokenizer.Tokenizer` that turns what people write into token ids."""
+    """What frontends use of `muxjax.models.tokenizer.Tokenizer`."""
 
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """The text's token ids; user text never yields special tokens."""
@@ -20,6 +20,14 @@ class TextEncoder(Protocol):
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """The token ids of a conversation, up to where the assistant's answer begins."""
+        ...
+
+    def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """The text of token ids; unknown ones have none."""
+        ...
+
+    def token_bytes(self, token: int, previous: int | None, /) -> bytes:
+        """What one token stands for after another one, in UTF-8; it may be a part of a character."""
         ...
 
 

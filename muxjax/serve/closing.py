@@ -1,5 +1,6 @@
 """The lines to copy once the server runs."""
 
+import json
 import os
 import shlex
 import shutil
@@ -27,7 +28,7 @@ def closing_block(config: Config, endpoints: list[Endpoint], addresses: Addresse
     lines += [_generate(python, where, endpoint, config.llms[endpoint.name].source) for endpoint in endpoints]
     lines.append(f"  {python} -m muxjax.client status{where}")
     if addresses.http is not None:
-        lines.append(f"  curl -s http://{addresses.http}/v1/models")
+        lines.append(_curl(endpoints[0], config.llms[endpoints[0].name].source, addresses.http))
     lines += ["", "or, in Python:", ""]
     return "\n".join(lines + _python(endpoints[0], config.llms[endpoints[0].name].source, addresses.grpc)) + "\n"
 
@@ -37,6 +38,12 @@ def _generate(python: str, where: str, endpoint: Endpoint, source: str) -> str:
     return (
         f"  {python} -m muxjax.client generate{where} --model {endpoint.name} {prompt} --max-tokens 64 --temperature 0"
     )
+
+
+def _curl(endpoint: Endpoint, source: str, address: str) -> str:
+    prompt = _prompt(source) if endpoint.tokenizer else [1, 2, 3]
+    body = json.dumps({"model": endpoint.name, "prompt": prompt, "max_tokens": 64, "temperature": 0})
+    return f"  curl -s http://{address}/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
 
 
 def _python(endpoint: Endpoint, source: str, address: str) -> list[str]:

@@ -108,7 +108,7 @@ class Service:
         started = time.monotonic()
         endpoint = self.endpoint(model)
         caller.check_model(model)
-        token_ids = await _encode(endpoint, prompt)
+        token_ids = await encode(endpoint, prompt)
         limits = [seconds for seconds in (timeout, self._request_timeout) if seconds is not None]
         deadline = started + min(limits) if limits else None
         stream = Stream(validate(endpoint, token_ids, sampling, deadline=deadline))
@@ -167,7 +167,8 @@ class Service:
                 self._unit.abort(output.request_id)
 
 
-async def _encode(endpoint: Endpoint, prompt: Prompt) -> Sequence[int]:
+async def encode(endpoint: Endpoint, prompt: Prompt) -> Sequence[int]:
+    """The prompt's token ids; long text is encoded in a thread, so that the loop goes on. Raises InvalidRequest."""
     if isinstance(prompt, str | Chat) and characters(prompt) > _LONG_PROMPT:
         return await asyncio.to_thread(endpoint.encode, prompt)
     return endpoint.encode(prompt)

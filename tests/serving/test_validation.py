@@ -1,7 +1,7 @@
 """The gate for requests: what passes, what it fills in, and which field it names when it refuses."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -21,6 +21,12 @@ class Characters:
 
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         return [ord(character) for character in text]
+
+    def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        return "".join(map(chr, token_ids))
+
+    def token_bytes(self, token: int, previous: int | None, /) -> bytes:
+        return chr(token).encode("utf-8", "replace")
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         if messages[0]["role"] == "alien":

@@ -14,7 +14,8 @@ JSON = "application/json"
 BODY_SECONDS = 30.0
 """How long a body may take to arrive: who sends it byte by byte is let go."""
 
-_WHERE = re.compile(r"(?P<reason>.*) - at `(?P<path>.*)`", re.DOTALL)
+_PLACE = re.compile(r"(?P<reason>.*) - at (?:`key` in )?`\$\.?(?P<path>.*)`", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
 
 
 async def read[T](request: web.Request, decoder: msgspec.json.Decoder[T]) -> T:
@@ -47,8 +48,9 @@ def respond(value: Any, status: int = HTTPStatus.OK) -> web.Response:
 
 
 def _invalid(complaint: str) -> InvalidRequest:
-    """From "Expected `int`, got `str` - at `$.max_tokens`" to the field and its reason."""
-    match = _WHERE.fullmatch(complaint)
-    if match is None:
-        return InvalidRequest("body", f"is not what this path takes: {complaint}")
-    return InvalidRequest(match["path"].removeprefix("$.") or "body", f"is of the wrong type: {match['reason']}")
+    """From words such as "Expected `int`, got `str` - at `$.max_tokens`" to the field and its reason."""
+    place = _PLACE.fullmatch(complaint)
+    path, reason = (place["path"], place["reason"]) if place else ("", complaint)
+    if missing := _MISSING.fullmatch(reason):
+        return InvalidRequest(f"{path}.{missing['name']}".removeprefix("."), "is missing: add it")
+    return InvalidRequest(path or "body", f"is of the wrong type: {reason}")

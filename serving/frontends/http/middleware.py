@@ -17,7 +17,8 @@ OPEN_PATHS = frozenset({"/health", "/version", *files.PATHS})
 CALLER = web.RequestKey("caller", Caller)
 """Who sent the request; there is none on open paths."""
 
-_REQUEST_ID = web.RequestKey("request_id", str)
+REQUEST_ID = web.RequestKey("request_id", str)
+"""The id that its logs and its answer have."""
 _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -25,14 +26,14 @@ _ID_FORM = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 async def name_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Give the request the id that its client sent, if that can stand in a log, else one of our own."""
     sent = request.headers.get(REQUEST_ID_HEADER, "")
-    request[_REQUEST_ID] = sent if _ID_FORM.fullmatch(sent) else secrets.token_hex(16)
+    request[REQUEST_ID] = sent if _ID_FORM.fullmatch(sent) else secrets.token_hex(16)
     return await handler(request)
 
 
 async def echo_request_id(request: web.Request, response: web.StreamResponse) -> None:
     """Put the request's id on its response; streams too, which are on their way before their handler returns."""
-    if _REQUEST_ID in request:
-        response.headers[REQUEST_ID_HEADER] = request[_REQUEST_ID]
+    if REQUEST_ID in request:
+        response.headers[REQUEST_ID_HEADER] = request[REQUEST_ID]
 
 
 @web.middleware

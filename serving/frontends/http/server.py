@@ -3,9 +3,12 @@
 from aiohttp import web
 
 from muxjax.serving.frontends.access import AccessControl
+from muxjax.serving.frontends.http.chat import ChatCompletions
+from muxjax.serving.frontends.http.completions import Completions
 from muxjax.serving.frontends.http.middleware import ask_for_key, echo_request_id, name_requests, tell_errors
 from muxjax.serving.frontends.http.models import Models
 from muxjax.serving.frontends.http.probes import Probes
+from muxjax.serving.frontends.http.tokens import Tokens
 from muxjax.serving.frontends.listen import bind, shown_host
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.ui.files import PageFiles
@@ -66,6 +69,14 @@ def _application(service: Service, access: AccessControl, max_body_bytes: int) -
     application.on_response_prepare.append(echo_request_id)
     live_status = LiveStatus(service)
     application.cleanup_ctx.append(live_status.sampling)
-    for answers in (Probes(service), Models(service), PageFiles(), live_status):
+    for answers in (
+        Probes(service),
+        Models(service),
+        Completions(service),
+        ChatCompletions(service),
+        Tokens(service),
+        PageFiles(),
+        live_status,
+    ):
         application.add_routes(answers.routes())
     return application

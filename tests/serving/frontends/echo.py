@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -31,6 +31,12 @@ class CodePoints:
 
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         return [ord(character) for character in text]
+
+    def decode(self, token_ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        return "".join(map(chr, token_ids))
+
+    def token_bytes(self, token: int, previous: int | None, /) -> bytes:
+        return chr(token).encode("utf-8", "replace")
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         return self.encode("".join(f"<{message['role']}>{message['content']}" for message in messages))
@@ -158,6 +164,13 @@ class Echo:
     def run(self, coroutine: Coroutine[object, object, None]) -> Future[None]:
         """Start something in the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def eventually(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until something is so."""
+        limit = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < limit, "it did not happen"
+            time.sleep(0.01)
 
     def update(self, progress: Progress) -> None:
         """Give the frontends the news of one LLM, as the engine's thread does."""

@@ -1,0 +1,193 @@
+"""What clients send: OpenAI's fields, and those of vLLM that its clients use. Fields that nobody knows are ignored.
+
+Types are checked here, values by `muxjax.serving.validation`. What would change the answer and is not supported is
+refused by its name, not ignored.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from muxjax.serving.endpoint import Chat, Prompt
+from muxjax.serving.errors import InvalidRequest
+
+MAX_PROMPTS = 64
+"""Prompts of one request; each has n completions."""
+MAX_MESSAGES = 4096
+DEFAULT_MAX_TOKENS = 16
+"""Of a completion without `max_tokens`, as OpenAI has it; an answer in a chat may fill the context."""
+
+_SEEDS = 1 << 64
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "n",
+    "min_tokens",
+    "stop",
+    "stop_token_ids",
+    "ignore_eos",
+)
+
+type Unsupported = Annotated[Any, msgspec.Meta(description="Not supported: refused where it would matter.")]
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream tells beside the answer."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+
+
+class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What completions and chat completions have in common."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[int, float] | None = None
+    n: int | None = None
+    seed: int | None = None
+    min_tokens: int | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[int] | None = None
+    ignore_eos: bool | None = None
+    return_token_ids: bool | None = None
+
+    def sampling(self) -> dict[str, object]:
+        """The fields of `SamplingParams` that were sent, but for logprobs and max_tokens."""
+        fields: dict[str, object] = {name: getattr(self, name) for name in _SAMPLING}
+        if self.top_k == -1:  # vLLM's word for all
+            fields["top_k"] = 0
+        if self.seed is not None:
+            fields["seed"] = self.seed % _SEEDS if -_SEEDS // 2 <= self.seed < 0 else self.seed
+        return fields
+
+
+class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
+    """The body of `POST /v1/completions`."""
+
+    prompt: str | list[str | int | list[int]]
+    echo: bool | None = None
+    logprobs: int | None = None
+    best_of: int | None = None
+    suffix: Unsupported = None
+
+    def sampling(self) -> dict[str, object]:
+        """The fields of `SamplingParams`. Raises InvalidRequest for what is not supported."""
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise InvalidRequest("best_of", "is not supported: ask for n completions and choose among them")
+        if self.suffix:
+            raise InvalidRequest("suffix", "is not supported: leave it out")
+        if self.echo and self.logprobs is not None:
+            raise InvalidRequest("logprobs", "are given of completions only: leave out echo")
+        max_tokens = DEFAULT_MAX_TOKENS if self.max_tokens is None else self.max_tokens
+        return {**super().sampling(), "logprobs": self.logprobs, "max_tokens": max_tokens}
+
+    def prompts(self) -> Sequence[Prompt]:
+        """The prompt or prompts: text, or token ids. Raises InvalidRequest."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        if not self.prompt or any(isinstance(item, int) for item in self.prompt):
+            return [list(_all_integers(self.prompt))]
+        if len(self.prompt) > MAX_PROMPTS:
+            raise InvalidRequest("prompt", f"has {len(self.prompt)} prompts; at most {MAX_PROMPTS} are taken")
+        return [item for item in self.prompt if not isinstance(item, int)]
+
+
+class TextPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a message; only those of type "text" are taken, and nothing is fetched."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of a conversation."""
+
+    role: str
+    content: str | list[TextPart] | None = None
+
+
+class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: Unsupported = None
+    functions: Unsupported = None
+    response_format: Unsupported = None
+    chat_template: Unsupported = None
+    chat_template_kwargs: Unsupported = None
+
+    def sampling(self) -> dict[str, object]:
+        """The fields of `SamplingParams`. Raises InvalidRequest for what is not supported."""
+        for name, reason in self._unsupported():
+            raise InvalidRequest(name, reason)
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs", "needs logprobs: true")
+        logprobs = (self.top_logprobs or 0) if self.logprobs else None
+        asked = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        return {**super().sampling(), "logprobs": logprobs, "max_tokens": asked}
+
+    def conversation(self) -> Chat:
+        """The messages, as a template takes them. Raises InvalidRequest."""
+        return conversation(self.messages)
+
+    def _unsupported(self) -> Iterator[tuple[str, str]]:
+        for name in ("tools", "functions"):
+            if getattr(self, name):
+                yield name, "are not supported: leave them out"
+        if self.response_format not in (None, {}) and self.response_format != {"type": "text"}:
+            yield "response_format", 'is not supported but for {"type": "text"}'
+        if self.chat_template is not None:
+            yield "chat_template", "comes with the model, never with a request"
+        if self.chat_template_kwargs:
+            yield "chat_template_kwargs", "are not supported: leave them out"
+
+
+def conversation(messages: Sequence[Message]) -> Chat:
+    """The messages, each content as one text. Raises InvalidRequest."""
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequest("messages", f"has {len(messages)} entries; at most {MAX_MESSAGES} are taken")
+    return Chat([_message(index, message) for index, message in enumerate(messages)])
+
+
+def _message(index: int, message: Message) -> Mapping[str, str]:
+    role = "system" if message.role == "developer" else message.role  # what OpenAI calls it since 2024
+    content = message.content
+    if content is None:
+        raise InvalidRequest(f"messages[{index}].content", "is missing: send text")
+    if not isinstance(content, str):
+        texts = [_text(f"messages[{index}].content[{place}]", part) for place, part in enumerate(content)]
+        content = "\n".join(texts)
+    return {"role": role, "content": content}
+
+
+def _text(field: str, part: TextPart) -> str:
+    if part.type != "text" or part.text is None:
+        raise InvalidRequest(field, 'must be {"type": "text", "text": ...}: only text is taken, and nothing fetched')
+    return part.text
+
+
+def _all_integers(items: Sequence[object]) -> Iterator[int]:
+    for place, item in enumerate(items):
+        if not isinstance(item, int):
+            raise InvalidRequest(f"prompt[{place}]", "must be a token id, as what is before it")
+        yield item
