@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from muxjax.models.config import DecoderConfig
-from muxjax.models.linear import init_weights, project
-from muxjax.models.rope import apply_rope, make_rotation
+from muxjax.models.linear import add_bias, init_bias, init_weights, project
+from muxjax.models.norm import RMSNorm
+from muxjax.models.rope import Rotate
 
 Attend = Callable[
     [Float[Array, "tokens q_heads dim"], Float[Array, "tokens kv_heads dim"], Float[Array, "tokens kv_heads dim"]],
@@ -29,23 +30,49 @@ class Attention(nnx.Module):
     """
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.rope = config.rope
-        group = config.queries_per_kv + 2
-        self.qkv = init_weights(rngs, (config.hidden_size, config.num_kv_heads, group, config.head_dim), dtype)
+        qkv = (config.num_kv_heads, config.queries_per_kv + 2, config.head_dim)
+        self.qkv = init_weights(rngs, (config.hidden_size, *qkv), dtype)
+        self.qkv_bias = init_bias(qkv, dtype) if config.qkv_bias else None
+        self.qk_norm = None if config.qk_norm is None else QKNorm(config, dtype=dtype)
         self.out = init_weights(rngs, (config.num_heads * config.head_dim, config.hidden_size), dtype)
+        self.out_bias = init_bias((config.hidden_size,), dtype) if config.out_bias else None
 
     def __call__(
-        self, hidden: Float[Array, "tokens hidden"], positions: Int[Array, " tokens"], attend: Attend
+        self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
     ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
         """The block's output, and the keys (after RoPE) and values that later tokens will need."""
         tokens = hidden.shape[0]
-        qkv = project(hidden, self.qkv[...])
+        qkv = add_bias(project(hidden, self.qkv[...]), self.qkv_bias)
         queries = qkv[:, :, :-2].reshape(tokens, -1, qkv.shape[-1])
         keys, values = qkv[:, :, -2], qkv[:, :, -1]
-        rotation = make_rotation(positions, keys.shape[-1], self.rope)
-        queries, keys = apply_rope(queries, rotation), apply_rope(keys, rotation)
+        if self.qk_norm is not None:
+            queries, keys = self.qk_norm(queries, keys)
+        queries, keys = rotate(queries), rotate(keys)
         attended = attend(queries, keys, values)
-        return project(attended.reshape(tokens, -1), self.out[...]), (keys, values)
+        return add_bias(project(attended.reshape(tokens, -1), self.out[...]), self.out_bias), (keys, values)
+
+
+class QKNorm(nnx.Module):
+    """RMSNorm of queries and of keys: of each head by itself, or of all heads at once."""
+
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike) -> None:
+        self.over_all_heads = config.qk_norm == "full"
+        heads = (config.num_heads, config.num_kv_heads) if self.over_all_heads else (1, 1)
+        self.queries, self.keys = (
+            RMSNorm(num * config.head_dim, eps=config.norm_eps, dtype=dtype, adds_one=config.norm_adds_one)
+            for num in heads
+        )
+
+    def __call__(
+        self, queries: Float[Array, "tokens q_heads dim"], keys: Float[Array, "tokens kv_heads dim"]
+    ) -> tuple[Float[Array, "tokens q_heads dim"], Float[Array, "tokens kv_heads dim"]]:
+        if not self.over_all_heads:
+            return self.queries(queries), self.keys(keys)
+        rows = queries.shape[0]
+        return (
+            self.queries(queries.reshape(rows, -1)).reshape(queries.shape),
+            self.keys(keys.reshape(rows, -1)).reshape(keys.shape),
+        )
 
 
 def causal_attention(
@@ -54,16 +81,33 @@ def causal_attention(
     values: Float[Array, "tokens kv_heads dim"],
     *,
     sm_scale: float | None = None,
+    sliding_window: int | None = None,
+    soft_cap: float | None = None,
 ) -> Float[Array, "tokens q_heads dim"]:
     """Every token attends to itself and to those before it; scores and softmax in float32.
 
-    One whole sequence, for training and for reference; `jax.vmap` makes a batch of them.
+    One whole sequence, for training and for reference; `jax.vmap` makes a batch of them. The options are those of
+    `ragged_prefill`; without sm_scale it is dim ** -0.5.
     """
     tokens, q_heads, dim = queries.shape
     kv_heads = keys.shape[1]
     grouped = queries.reshape(tokens, kv_heads, q_heads // kv_heads, dim)
     scores = jnp.einsum("tkgd,skd->kgts", grouped, keys, preferred_element_type=jnp.float32)
-    scores *= dim**-0.5 if sm_scale is None else sm_scale
-    visible = jnp.tril(jnp.ones((tokens, tokens), bool))
+    scores = cap(scores * (dim**-0.5 if sm_scale is None else sm_scale), soft_cap)
+    position = jnp.arange(tokens)
+    visible = is_visible(position[:, None], position, sliding_window)
     weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1).astype(values.dtype)
     return jnp.einsum("kgts,skd->tkgd", weights, values).reshape(tokens, q_heads, dim)
+
+
+def is_visible(
+    position: Int[Array, "*rows"], other: Int[Array, "*rows"], sliding_window: int | None
+) -> Bool[Array, "*rows"]:
+    """Whether the token at `position` sees the one at `other`."""
+    visible = other <= position
+    return visible if sliding_window is None else visible & (other > position - sliding_window)
+
+
+def cap(scores: Float[Array, "*rows"], soft_cap: float | None) -> Float[Array, "*rows"]:
+    """Scores squashed into (-soft_cap, soft_cap) by tanh (Gemma 2), if a cap is given."""
+    return scores if soft_cap is None else soft_cap * jnp.tanh(scores / soft_cap)

@@ -7,7 +7,7 @@ from muxjax.models.errors import ConfigError
 
 
 class ConfigFields:
-    """The fields of one JSON object; null counts as absent, as it does for Hugging Face.
+    """The fields of one JSON object; null counts as absent, unless a field is asked for by an `optional_` reader.
 
     Every reader raises ConfigError when the field has the wrong type, or is absent and has no default.
     """
@@ -18,6 +18,10 @@ class ConfigFields:
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
+
+    def with_defaults(self, **defaults: Any) -> "ConfigFields":
+        """The same fields, and these where the object does not have them at all: a null stays a null."""
+        return ConfigFields({**defaults, **self._values}, section=self._section)
 
     def name(self, field: str) -> str:
         """The field's name as an error should give it, section included."""
@@ -36,6 +40,54 @@ class ConfigFields:
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise ConfigError(f"{self.name(name)} must be a positive number, not {value!r}")
         return float(value)
+
+    def whole(self, name: str) -> int:
+        """A whole number from 0."""
+        value = self._get(name, None)
+        if type(value) is not int or value < 0:
+            raise ConfigError(f"{self.name(name)} must be a whole number from 0, not {value!r}")
+        return value
+
+    def optional_integer(self, name: str) -> int | None:
+        """A positive whole number; None if it is null or absent."""
+        return self.integer(name) if name in self else None
+
+    def optional_number(self, name: str) -> float | None:
+        """A finite number above zero; None if it is null or absent."""
+        return self.number(name) if name in self else None
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """A list of finite numbers above zero."""
+        value = self._get(name, None)
+        if not isinstance(value, list) or any(type(n) not in (int, float) or not 0 < n < float("inf") for n in value):
+            raise ConfigError(f"{self.name(name)} must be a list of positive numbers, not {value!r}")
+        return tuple(float(number) for number in value)
+
+    def indices(self, name: str) -> tuple[int, ...]:
+        """A list of whole numbers from 0; empty if the field is absent."""
+        value = self._get(name, [])
+        if not isinstance(value, list) or any(type(index) is not int or index < 0 for index in value):
+            raise ConfigError(f"{self.name(name)} must be a list of whole numbers, not {value!r}")
+        return tuple(value)
+
+    def choices(self, name: str, supported: Collection[str]) -> tuple[str, ...] | None:
+        """A list of names out of those that muxjax supports; None if the field is absent."""
+        if name not in self:
+            return None
+        value = self._values[name]
+        if not isinstance(value, list):
+            raise ConfigError(f"{self.name(name)} must be a list, not {value!r}")
+        if unknown := sorted({repr(choice) for choice in value if choice not in supported}):
+            raise ConfigError(
+                f"{self.name(name)} holds {', '.join(unknown)}, which is not supported "
+                f"(supported: {', '.join(map(repr, supported))})"
+            )
+        return tuple(value)
+
+    def refuse(self, name: str, *harmless: Any) -> None:
+        """Raise ConfigError, naming a field of which only some values, or its absence, change nothing."""
+        if name in self and self._values[name] not in harmless:
+            raise ConfigError(f"{self.name(name)} is {self._values[name]!r}, which is not supported")
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""

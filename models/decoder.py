@@ -1,7 +1,9 @@
-"""The decoder shared by the Llama family: attention passed in, layers stacked or one by one."""
+"""The decoder that the families share: attention passed in, layers stacked or one by one."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,37 +11,43 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from muxjax.models.attention import Attend, Attention, KeyValues
-from muxjax.models.config import DecoderConfig
+from muxjax.models.attention import Attend, Attention, KeyValues, cap
+from muxjax.models.config import DecoderConfig, LayerConfig
 from muxjax.models.linear import init_weights, project
-from muxjax.models.mlp import SwiGLU
-from muxjax.models.norm import RMSNorm
+from muxjax.models.mlp import MLP, GatedMLP
+from muxjax.models.moe import Experts
+from muxjax.models.norm import LayerNorm, RMSNorm, make_norm
+from muxjax.models.rope import RopeConfig, Rotate, apply_rope, make_rotation
 
 
 class DecoderLayer(nnx.Module):
-    """Attention and MLP, each normalised before and added to the residual stream."""
+    """Attention and MLP, each added to the residual stream; normalised before, or after, or both."""
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
-        self.attention_norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
+        self.attention_norm = make_norm(config, dtype=dtype) if config.pre_norm else None
         self.attention = Attention(config, dtype=dtype, rngs=rngs)
-        self.mlp_norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
-        self.mlp = SwiGLU(config, dtype=dtype, rngs=rngs)
+        self.attention_post_norm = make_norm(config, dtype=dtype) if config.post_norm else None
+        self.mlp_norm = make_norm(config, dtype=dtype) if config.pre_norm else None
+        self.mlp = _make_mlp(config, dtype=dtype, rngs=rngs)
+        self.mlp_post_norm = make_norm(config, dtype=dtype) if config.post_norm else None
 
     def __call__(
-        self, hidden: Float[Array, "tokens hidden"], positions: Int[Array, " tokens"], attend: Attend
+        self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
     ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
         """The residual stream after this layer, and the tokens' keys and values exactly as `attend` got them."""
-        attended, keys_values = self.attention(self.attention_norm(hidden), positions, attend)
-        hidden = hidden + attended
-        return hidden + self.mlp(self.mlp_norm(hidden)), keys_values
+        attended, keys_values = self.attention(_normed(self.attention_norm, hidden), rotate, attend)
+        hidden = hidden + _normed(self.attention_post_norm, attended)
+        fed_forward = self.mlp(_normed(self.mlp_norm, hidden))
+        return hidden + _normed(self.mlp_post_norm, fed_forward), keys_values
 
 
 class Decoder(nnx.Module):
     """Embedding, layers, final norm and output projection.
 
     Knows nothing of batches or caches: tokens are rows, and `attend` decides which rows belong together. Parameters
-    of all layers are stacked (leading axis = layer) and scanned, until `unroll` takes them apart. A subclass may put
-    another kind of layer in `layer_class`.
+    of all layers are stacked (leading axis = layer), until `unroll` takes them apart; layers that are all alike are
+    scanned. Only a model with sparse and dense layers has no stack: its parameters do not fit each other. A subclass
+    may put another kind of layer in `layer_class`.
     """
 
     layer_class: ClassVar[type[DecoderLayer]] = DecoderLayer
@@ -49,14 +57,10 @@ class Decoder(nnx.Module):
         self.config = config
         if not config.tie_embeddings:
             self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype)
-
-        @nnx.split_rngs(splits=config.num_layers)
-        @nnx.vmap
-        def stacked_layers(rngs: nnx.Rngs) -> DecoderLayer:
-            return self.layer_class(config, dtype=dtype, rngs=rngs)
-
-        self.layers = stacked_layers(rngs)
-        self.norm = RMSNorm(config.hidden_size, eps=config.norm_eps, dtype=dtype)
+        if config.learned_positions:
+            self.positions = init_weights(rngs, (config.max_context, config.hidden_size), dtype)
+        self.layers = self._make_layers(dtype, rngs)
+        self.norm = make_norm(config, dtype=dtype)
         self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype)
 
     def __call__(
@@ -65,33 +69,50 @@ class Decoder(nnx.Module):
         positions: Int[Array, " tokens"],
         attend: Callable[..., Float[Array, "tokens q_heads dim"]],
         layer_inputs: PyTree[Array] | None = None,
+        *,
+        lengths: Int[Array, " tokens"] | None = None,
     ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
         """Run all layers.
 
         Args:
             token_ids: the tokens, of any number of sequences.
             positions: each token's position in its own sequence.
-            attend: attend(queries, keys, values), or attend(queries, keys, values, layer_input) with layer_inputs.
-            layer_inputs: leaves `[layers, ...]`; each layer's slice is passed to `attend`.
+            attend: attend(queries, keys, values, sm_scale=..., sliding_window=..., soft_cap=...), the options being
+                the layer's; with layer_inputs the layer's slice of them is its fourth argument.
+            layer_inputs: leaves `[layers, ...]`.
+            lengths: how long each token's sequence is, for a RoPE that depends on it; by default the highest position
+                of the call says it, as if all were one sequence.
 
         Returns:
             The hidden states after the final norm, and `keys, values [layers, tokens, kv_heads, dim]` (after RoPE).
         """
+        rotations = self._make_rotations(positions, lengths)
 
-        def run_layer(hidden: Array, scanned: tuple[DecoderLayer, Any]) -> tuple[Array, KeyValues]:
-            layer, layer_input = scanned
-            if layer_inputs is None:
-                return layer(hidden, positions, attend)
-            return layer(hidden, positions, lambda *qkv: attend(*qkv, layer_input))
+        def run_layer(
+            hidden: Array, layer: DecoderLayer, layer_input: PyTree[Array] | None, config: LayerConfig
+        ) -> tuple[Array, KeyValues]:
+            def attend_in_layer(*qkv: Array) -> Array:
+                inputs = qkv if layer_inputs is None else (*qkv, layer_input)
+                return attend(
+                    *inputs,
+                    sm_scale=self.config.sm_scale,
+                    sliding_window=config.sliding_window,
+                    soft_cap=self.config.attention_soft_cap,
+                )
 
-        hidden = self._embed(token_ids)
-        if not isinstance(self.layers, nnx.List):
-            hidden, keys_values = jax.lax.scan(run_layer, hidden, (self.layers, layer_inputs))
+            return layer(hidden, rotations[config.rope], attend_in_layer)
+
+        hidden = self._embed(token_ids, positions)
+        layers = self.config.layers
+        if not isinstance(self.layers, nnx.List) and len(set(layers)) == 1:
+            hidden, keys_values = jax.lax.scan(
+                lambda hidden, scanned: run_layer(hidden, *scanned, layers[0]), hidden, (self.layers, layer_inputs)
+            )
             return self.norm(hidden), keys_values
         by_layer = []
-        for index, layer in enumerate(self.layers):
+        for index, config in enumerate(layers):
             layer_input = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
-            hidden, keys_values = run_layer(hidden, (layer, layer_input))
+            hidden, keys_values = run_layer(hidden, self._layer(index), layer_input, config)
             by_layer.append(keys_values)
         return self.norm(hidden), jax.tree.map(lambda *parts: jnp.stack(parts), *by_layer)
 
@@ -115,13 +136,58 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "rows hidden"]) -> Float[Array, "rows vocab"]:
         """Next-token logits in float32, of rows that __call__ returned."""
-        return project(hidden, self.head[...], accumulate=jnp.float32)
+        return cap(project(hidden, self.head[...], accumulate=jnp.float32), self.config.logit_soft_cap)
 
-    def _embed(self, token_ids: Int[Array, " tokens"]) -> Float[Array, "tokens hidden"]:
+    def _make_layers(self, dtype: DTypeLike, rngs: nnx.Rngs) -> DecoderLayer | nnx.List[DecoderLayer]:
+        config = self.config
+        if not config.is_stacked:
+            of_layers = [dataclasses.replace(config, experts=layer.experts) for layer in config.layers]
+            return nnx.List([self.layer_class(of_layer, dtype=dtype, rngs=rngs) for of_layer in of_layers])
+
+        @nnx.split_rngs(splits=config.num_layers)
+        @nnx.vmap
+        def stacked_layers(rngs: nnx.Rngs) -> DecoderLayer:
+            return self.layer_class(config, dtype=dtype, rngs=rngs)
+
+        return stacked_layers(rngs)
+
+    def _layer(self, index: int) -> DecoderLayer:
+        if isinstance(self.layers, nnx.List):
+            return self.layers[index]
+        graph, stack = nnx.split(self.layers)
+        return nnx.merge(graph, jax.tree.map(lambda leaf: leaf[index], stack))
+
+    def _make_rotations(
+        self, positions: Int[Array, " tokens"], lengths: Int[Array, " tokens"] | None
+    ) -> dict[RopeConfig | None, Rotate]:
+        """The rotation of each kind of layer, worked out once for all of that kind."""
+        rotations: dict[RopeConfig | None, Rotate] = {None: lambda heads: heads}
+        for rope in dict.fromkeys(layer.rope for layer in self.config.layers):
+            if rope is not None:
+                rotation = make_rotation(positions, self.config.head_dim, rope, lengths)
+                rotations[rope] = functools.partial(apply_rope, rotation=rotation)
+        return rotations
+
+    def _embed(
+        self, token_ids: Int[Array, " tokens"], positions: Int[Array, " tokens"]
+    ) -> Float[Array, "tokens hidden"]:
         # Tied weights are kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are
         # slow on CPUs. (Written as [:, token_ids].T, the gather makes XLA widen all of them to float32.)
         rows = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
-        return rows[token_ids]
+        hidden = rows[token_ids]
+        if self.config.embedding_scale != 1:
+            hidden = hidden * jnp.asarray(self.config.embedding_scale, hidden.dtype)  # rounded, as in training
+        return hidden + self.positions[...][positions] if self.config.learned_positions else hidden
+
+
+def _make_mlp(config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> GatedMLP | MLP | Experts:
+    if config.experts is not None:
+        return Experts(config, config.experts, dtype=dtype, rngs=rngs)
+    return (GatedMLP if config.gated_mlp else MLP)(config, dtype=dtype, rngs=rngs)
+
+
+def _normed(norm: RMSNorm | LayerNorm | None, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
+    return hidden if norm is None else norm(hidden)
 
 
 @jax.jit

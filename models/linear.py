@@ -21,6 +21,16 @@ def project(
     return jnp.tensordot(inputs, weights, axes=1, preferred_element_type=accumulate)
 
 
+def add_bias(outputs: Float[Array, "tokens *out"], bias: nnx.Param[Array] | None) -> Float[Array, "tokens *out"]:
+    """What a projection gave, with its bias if it has one."""
+    return outputs if bias is None else outputs + bias[...]
+
+
+def init_bias(shape: Sequence[int], dtype: DTypeLike) -> nnx.Param[Array]:
+    """A parameter of zeros."""
+    return nnx.Param(jnp.zeros(tuple(shape), dtype))
+
+
 def init_weights(rngs: nnx.Rngs, shape: Sequence[int], dtype: DTypeLike, *, stddev: float = 0.02) -> nnx.Param[Array]:
     """A parameter drawn uniformly, with mean 0 and the given standard deviation."""
     return nnx.Param(_hashed_uniform(rngs.params(), tuple(shape), dtype, stddev * math.sqrt(3)))

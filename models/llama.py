@@ -1,62 +1,83 @@
-"""The Llama family (Touvron et al. 2023; Llama 3.1 and 3.2 with scaled RoPE) in Hugging Face's terms."""
+"""The Llama family (Touvron et al. 2023; Llama 3.x with scaled RoPE) in Hugging Face's terms.
 
-from typing import Any
+Most other families are this one with other options: their classes say what differs.
+"""
 
-from muxjax.models.config import DecoderConfig, Llama3Scaling, RopeConfig
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
+from muxjax.models.family_fields import read_activation, read_heads, refuse_quantization, write_activation
+from muxjax.models.layer_slots import ALL, LayerPlace, Slots, qkv_parts
 from muxjax.models.registry import Architecture, register_architecture
+from muxjax.models.rope import RopeConfig
+from muxjax.models.rope_fields import original_context, read_rope, stretched_context, write_rope
 from muxjax.models.weights import TensorSlot
 
 
 @register_architecture("LlamaForCausalLM")
 class Llama(Architecture):
-    """RMSNorm, rotary embeddings, grouped-query attention and SwiGLU, without biases."""
+    """RMSNorm, rotary embeddings, grouped-query attention and SwiGLU.
+
+    Attributes:
+        model_type: config.json's name of the family.
+        defaults: what Hugging Face takes for fields that config.json leaves out.
+        norms: which of a layer's norms there are, and their names in a checkpoint.
+        prefix: of the names of a checkpoint's tensors.
+    """
+
+    model_type: ClassVar[str] = "llama"
+    defaults: ClassVar[Mapping[str, Any]] = {"max_position_embeddings": 2048}
+    norms: ClassVar[Mapping[str, str]] = {
+        "attention_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+    }
+    prefix: ClassVar[str] = "model."
 
     def read_config(self, fields: ConfigFields) -> DecoderConfig:
-        fields.only("hidden_act", ("silu",), default="silu")
-        fields.only("attention_bias", (False,), default=False)
-        fields.only("mlp_bias", (False,), default=False)
-        fields.only("partial_rotary_factor", (1,), default=1)
-        if "quantization_config" in fields:
-            raise ConfigError("quantization_config asks for quantized weights, which are not supported")
-        hidden_size, num_heads = fields.integer("hidden_size"), fields.integer("num_attention_heads")
-        num_kv_heads = fields.integer("num_key_value_heads", num_heads)
-        if num_heads % num_kv_heads:
-            raise ConfigError(
-                f"num_attention_heads ({num_heads}) must be a multiple of num_key_value_heads ({num_kv_heads})"
-            )
-        if "head_dim" not in fields and hidden_size % num_heads:
-            raise ConfigError(
-                f"hidden_size ({hidden_size}) must be a multiple of num_attention_heads ({num_heads}), "
-                "or head_dim must be given"
-            )
+        fields = fields.with_defaults(**self.defaults)
+        refuse_quantization(fields)
+        heads = read_heads(fields)
+        rope = self.read_rope(fields, heads.head_dim)
         return DecoderConfig(
             vocab_size=fields.integer("vocab_size"),
-            hidden_size=hidden_size,
+            hidden_size=fields.integer("hidden_size"),
             intermediate_size=fields.integer("intermediate_size"),
             num_layers=fields.integer("num_hidden_layers"),
-            num_heads=num_heads,
-            num_kv_heads=num_kv_heads,
-            head_dim=fields.integer("head_dim", hidden_size // num_heads),
-            max_context=fields.integer("max_position_embeddings", 2048),
+            num_heads=heads.num_heads,
+            num_kv_heads=heads.num_kv_heads,
+            head_dim=heads.head_dim,
+            max_context=stretched_context(fields, rope),
             norm_eps=fields.number("rms_norm_eps", 1e-6),
-            rope=_read_rope(fields),
+            rope=rope,
             tie_embeddings=fields.flag("tie_word_embeddings", False),
+            **self.read_options(fields),
         )
 
-    def write_config(self, config: DecoderConfig) -> dict[str, Any]:
-        rope: dict[str, Any] = {"rope_theta": config.rope.theta, "rope_type": "default"}
-        if (scaling := config.rope.scaling) is not None:
-            rope |= {
-                "rope_type": "llama3",
-                "factor": scaling.factor,
-                "low_freq_factor": scaling.low_freq_factor,
-                "high_freq_factor": scaling.high_freq_factor,
-                "original_max_position_embeddings": scaling.original_context,
-            }
+    def read_rope(self, fields: ConfigFields, head_dim: int) -> RopeConfig:
+        """The rotary embedding of all layers but those with a sliding window of their own."""
+        for place in (fields, fields.section("rope_parameters"), fields.section("rope_scaling")):
+            if place is not None:
+                place.refuse("partial_rotary_factor", 1)
+        return read_rope(fields, head_dim)
+
+    def read_options(self, fields: ConfigFields) -> dict[str, Any]:
+        """The options of DecoderConfig in which the family differs from Llama's first version."""
+        attention_bias, mlp_bias = fields.flag("attention_bias", False), fields.flag("mlp_bias", False)
         return {
-            "model_type": "llama",
+            "activation": read_activation(fields, "hidden_act", "silu"),
+            "qkv_bias": attention_bias,
+            "out_bias": attention_bias,
+            "mlp_bias": mlp_bias,
+        }
+
+    def write_config(self, config: DecoderConfig) -> dict[str, Any]:
+        if config.rope is None:
+            raise ConfigError(f"{type(self).__name__} has rotary embeddings, this configuration has none")
+        return {
+            "model_type": self.model_type,
             "vocab_size": config.vocab_size,
             "hidden_size": config.hidden_size,
             "intermediate_size": config.intermediate_size,
@@ -64,62 +85,78 @@ class Llama(Architecture):
             "num_attention_heads": config.num_heads,
             "num_key_value_heads": config.num_kv_heads,
             "head_dim": config.head_dim,
-            "max_position_embeddings": config.max_context,
+            "max_position_embeddings": original_context(config.max_context, config.rope),
             "rms_norm_eps": config.norm_eps,
-            "rope_parameters": rope,
+            "rope_parameters": write_rope(config.rope, config.head_dim),
             "tie_word_embeddings": config.tie_embeddings,
-            "hidden_act": "silu",
+            **self.write_options(config),
         }
 
-    def tensor_slots(self, config: DecoderConfig) -> dict[str, TensorSlot]:
+    def write_options(self, config: DecoderConfig) -> dict[str, Any]:
+        """The fields that read_options turns back into the configuration's options."""
+        return {
+            "hidden_act": write_activation(config.activation),
+            "attention_bias": config.qkv_bias,
+            "mlp_bias": config.mlp_bias,
+        }
+
+    def tensor_slots(self, config: DecoderConfig) -> Slots:
         vocab, hidden = config.vocab_size, config.hidden_size
         head = TensorSlot("head", (vocab, hidden), transpose=True)
+        slots: Slots = {f"{self.prefix}norm.weight": TensorSlot("norm.scale", (hidden,))}
         if config.tie_embeddings:
-            slots = {"model.embed_tokens.weight": head}
+            slots[f"{self.prefix}embed_tokens.weight"] = head
         else:
-            slots = {"model.embed_tokens.weight": TensorSlot("embedding", (vocab, hidden)), "lm_head.weight": head}
-        slots["model.norm.weight"] = TensorSlot("norm.scale", (hidden,))
+            slots[f"{self.prefix}embed_tokens.weight"] = TensorSlot("embedding", (vocab, hidden))
+            slots["lm_head.weight"] = head
         for layer in range(config.num_layers):
-            slots |= {f"model.layers.{layer}.{name}.weight": slot for name, slot in _layer_slots(config, layer).items()}
+            of_layer = self.layer_slots(config, LayerPlace.of(config, layer))
+            slots |= {f"{self.prefix}layers.{layer}.{name}": slot for name, slot in of_layer.items()}
+        return slots
+
+    def layer_slots(self, config: DecoderConfig, place: LayerPlace) -> Slots:
+        """The tensors of one layer, by their names in it."""
+        norms: Slots = {
+            f"{name}.weight": place.slot(f"{norm}.scale", (config.hidden_size,)) for norm, name in self.norms.items()
+        }
+        return norms | self.attention_slots(config, place) | self.mlp_slots(config, place)
+
+    def attention_slots(self, config: DecoderConfig, place: LayerPlace) -> Slots:
+        """The tensors of a layer's attention."""
+        hidden, parts = config.hidden_size, qkv_parts(config)
+        slots: Slots = {
+            f"self_attn.{name}_proj.weight": place.slot("attention.qkv", (size, hidden), (ALL, *index), transpose=True)
+            for name, (size, index) in parts.items()
+        }
+        queries, keys = parts["q"][0], parts["k"][0]
+        slots["self_attn.o_proj.weight"] = place.slot("attention.out", (hidden, queries), transpose=True)
+        if config.qkv_bias:
+            slots |= {
+                f"self_attn.{name}_proj.bias": place.slot("attention.qkv_bias", (size,), index)
+                for name, (size, index) in parts.items()
+            }
+        if config.out_bias:
+            slots["self_attn.o_proj.bias"] = place.slot("attention.out_bias", (hidden,))
+        if config.qk_norm is not None:
+            widths = (queries, keys) if config.qk_norm == "full" else (config.head_dim, config.head_dim)
+            slots["self_attn.q_norm.weight"] = place.slot("attention.qk_norm.queries.scale", (widths[0],))
+            slots["self_attn.k_norm.weight"] = place.slot("attention.qk_norm.keys.scale", (widths[1],))
+        return slots
+
+    def mlp_slots(self, config: DecoderConfig, place: LayerPlace) -> Slots:
+        """The tensors of a layer's feed-forward block."""
+        hidden, inner = config.hidden_size, config.intermediate_size
+        slots: Slots = {
+            "mlp.gate_proj.weight": place.slot("mlp.gate_up", (inner, hidden), (ALL, 0), transpose=True),
+            "mlp.up_proj.weight": place.slot("mlp.gate_up", (inner, hidden), (ALL, 1), transpose=True),
+            "mlp.down_proj.weight": place.slot("mlp.down", (hidden, inner), transpose=True),
+        }
+        if config.mlp_bias:
+            slots["mlp.gate_proj.bias"] = place.slot("mlp.gate_up_bias", (inner,), (0,))
+            slots["mlp.up_proj.bias"] = place.slot("mlp.gate_up_bias", (inner,), (1,))
+            slots["mlp.down_proj.bias"] = place.slot("mlp.down_bias", (hidden,))
         return slots
 
     def ignores(self, tensor: str, config: DecoderConfig) -> bool:
         # Older converters stored RoPE's frequencies; tied models may carry their embedding a second time.
         return tensor.endswith(".rotary_emb.inv_freq") or (config.tie_embeddings and tensor == "lm_head.weight")
-
-
-def _layer_slots(config: DecoderConfig, layer: int) -> dict[str, TensorSlot]:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    every = slice(None)
-    qkv, gate_up = "layers.attention.qkv", "layers.mlp.gate_up"
-    return {
-        "input_layernorm": TensorSlot("layers.attention_norm.scale", (hidden,), (layer,)),
-        "self_attn.q_proj": TensorSlot(qkv, (queries, hidden), (layer, every, every, slice(-2)), transpose=True),
-        "self_attn.k_proj": TensorSlot(qkv, (keys, hidden), (layer, every, every, -2), transpose=True),
-        "self_attn.v_proj": TensorSlot(qkv, (keys, hidden), (layer, every, every, -1), transpose=True),
-        "self_attn.o_proj": TensorSlot("layers.attention.out", (hidden, queries), (layer,), transpose=True),
-        "post_attention_layernorm": TensorSlot("layers.mlp_norm.scale", (hidden,), (layer,)),
-        "mlp.gate_proj": TensorSlot(gate_up, (inner, hidden), (layer, every, 0), transpose=True),
-        "mlp.up_proj": TensorSlot(gate_up, (inner, hidden), (layer, every, 1), transpose=True),
-        "mlp.down_proj": TensorSlot("layers.mlp.down", (hidden, inner), (layer,), transpose=True),
-    }
-
-
-def _read_rope(fields: ConfigFields) -> RopeConfig:
-    """Both spellings: rope_theta beside rope_scaling, and everything in rope_parameters (transformers 5)."""
-    rope = fields.section("rope_parameters") or fields.section("rope_scaling")
-    if rope is None:
-        return RopeConfig(theta=fields.number("rope_theta", 10_000.0))
-    theta = rope.number("rope_theta", fields.number("rope_theta", 10_000.0))
-    rope.only("partial_rotary_factor", (1,), default=1)
-    kind = "rope_type" if "rope_type" in rope else "type"
-    if rope.only(kind, ("default", "llama3"), default="default") == "default":
-        return RopeConfig(theta=theta)
-    scaling = Llama3Scaling(
-        factor=rope.number("factor"),
-        low_freq_factor=rope.number("low_freq_factor"),
-        high_freq_factor=rope.number("high_freq_factor"),
-        original_context=rope.integer("original_max_position_embeddings"),
-    )
-    return RopeConfig(theta=theta, scaling=scaling)

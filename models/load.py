@@ -6,7 +6,7 @@ from pathlib import Path
 from flax import nnx
 from jax.typing import DTypeLike
 
-import muxjax.models.llama  # noqa: F401  (registers its architectures)
+import muxjax.models.families  # noqa: F401  (registers them)
 from muxjax.models.config import DecoderConfig
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import CheckpointError, ModelError

@@ -1,4 +1,7 @@
-"""The gated feed-forward block."""
+"""The dense feed-forward block."""
+
+import functools
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -6,19 +9,50 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from muxjax.models.config import DecoderConfig
-from muxjax.models.linear import init_weights, project
+from muxjax.models.config import Activation, DecoderConfig
+from muxjax.models.linear import add_bias, init_bias, init_weights, project
+
+ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
 
 
-class SwiGLU(nnx.Module):
-    """(silu(x gate) * (x up)) down (Shazeer 2020), gate and up in one product."""
+class GatedMLP(nnx.Module):
+    """(act(x gate) * (x up)) down (Shazeer 2020), gate and up in one product."""
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        self.activation = config.activation
         self.gate_up = init_weights(rngs, (config.hidden_size, 2, config.intermediate_size), dtype)
         self.down = init_weights(rngs, (config.intermediate_size, config.hidden_size), dtype)
+        self.gate_up_bias = init_bias((2, config.intermediate_size), dtype) if config.mlp_bias else None
+        self.down_bias = init_bias((config.hidden_size,), dtype) if config.mlp_bias else None
 
     def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
-        gate_up = project(hidden, self.gate_up[...])
-        wide = gate_up.astype(jnp.float32)  # bfloat16 would be rounded, and widened again, after each operation of silu
-        gated = jax.nn.silu(wide[:, 0]) * wide[:, 1]
-        return project(gated.astype(hidden.dtype), self.down[...])
+        gate_up = add_bias(project(hidden, self.gate_up[...]), self.gate_up_bias)
+        gated = gate(self.activation, gate_up[:, 0], gate_up[:, 1])
+        return add_bias(project(gated, self.down[...]), self.down_bias)
+
+
+class MLP(nnx.Module):
+    """act(x up) down."""
+
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        self.activation = config.activation
+        self.up = init_weights(rngs, (config.hidden_size, config.intermediate_size), dtype)
+        self.down = init_weights(rngs, (config.intermediate_size, config.hidden_size), dtype)
+        self.up_bias = init_bias((config.intermediate_size,), dtype) if config.mlp_bias else None
+        self.down_bias = init_bias((config.hidden_size,), dtype) if config.mlp_bias else None
+
+    def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
+        up = add_bias(project(hidden, self.up[...]), self.up_bias)
+        active = ACTIVATIONS[self.activation](up.astype(jnp.float32)).astype(up.dtype)
+        return add_bias(project(active, self.down[...]), self.down_bias)
+
+
+def gate(activation: Activation, gates: Float[Array, "*rows inner"], up: Float[Array, "*rows inner"]) -> Array:
+    """act(gates) * up, in the dtype of both."""
+    # In float32: bfloat16 would be rounded, and widened again, after each operation of the activation.
+    return (ACTIVATIONS[activation](gates.astype(jnp.float32)) * up.astype(jnp.float32)).astype(up.dtype)

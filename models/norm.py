@@ -1,4 +1,4 @@
-"""Root mean square normalisation."""
+"""Normalisation of the residual stream."""
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +6,44 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from muxjax.models.config import DecoderConfig
+
 
 class RMSNorm(nnx.Module):
-    """x / rms(x) * scale (Zhang and Sennrich 2019), computed in float32."""
+    """x / rms(x) * scale (Zhang and Sennrich 2019), computed in float32; Gemma's multiplies by 1 + scale."""
+
+    def __init__(self, size: int, *, eps: float, dtype: DTypeLike, adds_one: bool = False) -> None:
+        self.eps = eps
+        self.adds_one = adds_one
+        self.scale = nnx.Param(jnp.zeros((size,), dtype) if adds_one else jnp.ones((size,), dtype))
+
+    def __call__(self, hidden: Float[Array, "*rows size"]) -> Float[Array, "*rows size"]:
+        wide = hidden.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+        normed = wide * jax.lax.rsqrt(mean_square + self.eps)
+        scale = self.scale[...].astype(jnp.float32)
+        return (normed * (1 + scale if self.adds_one else scale)).astype(hidden.dtype)
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / deviation * scale + bias (Ba et al. 2016), computed in float32."""
 
     def __init__(self, size: int, *, eps: float, dtype: DTypeLike) -> None:
         self.eps = eps
         self.scale = nnx.Param(jnp.ones((size,), dtype))
+        self.bias = nnx.Param(jnp.zeros((size,), dtype))
 
-    def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
+    def __call__(self, hidden: Float[Array, "*rows size"]) -> Float[Array, "*rows size"]:
         wide = hidden.astype(jnp.float32)
-        mean_square = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
-        normed = wide * jax.lax.rsqrt(mean_square + self.eps)
-        return (normed * self.scale[...].astype(jnp.float32)).astype(hidden.dtype)
+        centred = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True) + self.eps)
+        scaled = normed * self.scale[...].astype(jnp.float32) + self.bias[...].astype(jnp.float32)
+        return scaled.astype(hidden.dtype)
+
+
+def make_norm(config: DecoderConfig, *, dtype: DTypeLike, size: int | None = None) -> RMSNorm | LayerNorm:
+    """The configuration's kind of norm, by default of the residual stream."""
+    size = config.hidden_size if size is None else size
+    if config.norm == "layer":
+        return LayerNorm(size, eps=config.norm_eps, dtype=dtype)
+    return RMSNorm(size, eps=config.norm_eps, dtype=dtype, adds_one=config.norm_adds_one)

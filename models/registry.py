@@ -11,7 +11,7 @@ from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import ConfigError
-from muxjax.models.weights import TensorSlot
+from muxjax.models.weights import FusedSlot, TensorSlot
 
 
 class Architecture(ABC):
@@ -29,7 +29,7 @@ class Architecture(ABC):
         """The fields of config.json that read_config turns back into `config`."""
 
     @abstractmethod
-    def tensor_slots(self, config: DecoderConfig) -> Mapping[str, TensorSlot]:
+    def tensor_slots(self, config: DecoderConfig) -> Mapping[str, TensorSlot | FusedSlot]:
         """For every tensor of a Hugging Face checkpoint, where it goes in the parameters of `build`."""
 
     def ignores(self, tensor: str, config: DecoderConfig) -> bool:

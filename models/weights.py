@@ -31,6 +31,49 @@ class TensorSlot:
     index: Index = ()
     transpose: bool = False
 
+    @property
+    def parts(self) -> "tuple[TensorSlot, ...]":
+        """As of a FusedSlot: itself."""
+        return (self,)
+
+    def split(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """As of a FusedSlot: the whole tensor."""
+        return [tensor]
+
+    def join(self, leaves: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The tensor as the checkpoint has it, out of the parameters."""
+        part = leaves[self.leaf][*self.index, ...]
+        return part.reshape(self.shape[::-1]).T if self.transpose else part.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedSlot:
+    """The places of a checkpoint tensor that holds several, one after the other along one axis.
+
+    Attributes:
+        parts: the places of those tensors, in order; a part's shape is as if it were a tensor of its own.
+        axis: the axis of the tensor along which they lie.
+    """
+
+    parts: tuple[TensorSlot, ...]
+    axis: int = 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The tensor's shape in the checkpoint."""
+        shape = list(self.parts[0].shape)
+        shape[self.axis] = sum(part.shape[self.axis] for part in self.parts)
+        return tuple(shape)
+
+    def split(self, tensor: np.ndarray) -> list[np.ndarray]:
+        """The parts of the tensor, as views."""
+        ends = np.cumsum([part.shape[self.axis] for part in self.parts])
+        return np.split(tensor, ends[:-1], axis=self.axis)
+
+    def join(self, leaves: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The tensor as the checkpoint has it, out of the parameters."""
+        return np.concatenate([part.join(leaves) for part in self.parts], axis=self.axis)
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -53,14 +96,14 @@ class Skeleton:
 def flatten_names(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Nested dictionaries as one, keyed by dotted names."""
     paths, _ = jax.tree.flatten_with_path(tree)
-    return {".".join(key.key for key in path): leaf for path, leaf in paths}
+    return {".".join(str(key.key) for key in path): leaf for path, leaf in paths}
 
 
-def nest_names(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of flatten_names."""
-    tree: dict[str, Any] = {}
+def nest_names(leaves: Mapping[str, Any]) -> dict[str | int, Any]:
+    """The inverse of flatten_names; numbers are the places of a list."""
+    tree: dict[str | int, Any] = {}
     for name, leaf in leaves.items():
-        *parents, last = name.split(".")
+        *parents, last = (int(part) if part.isdecimal() else part for part in name.split("."))
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
@@ -70,7 +113,7 @@ def nest_names(leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 def place_tensors(
     tensors: Mapping[str, np.ndarray],
-    slots: Mapping[str, TensorSlot],
+    slots: Mapping[str, TensorSlot | FusedSlot],
     leaves: Mapping[str, jax.ShapeDtypeStruct],
 ) -> dict[str, jax.Array]:
     """Copy checkpoint tensors into arrays of the parameters' shapes and dtypes.
@@ -83,13 +126,13 @@ def place_tensors(
     )
     _check_slots_fill_leaves(slots, leaves)
     arrays: dict[str, np.ndarray] = {}
-    for name, slot in slots.items():
-        leaf = leaves[slot.leaf]
-        if slot.leaf not in arrays:
-            arrays[slot.leaf] = np.empty(leaf.shape, leaf.dtype)
-        part = arrays[slot.leaf][*slot.index, ...]  # the ellipsis makes it a view even of a scalar
-        tensor = tensors[name].T if slot.transpose else tensors[name]
-        part[...] = tensor.reshape(part.shape)
+    for name, whole in slots.items():
+        for slot, tensor in zip(whole.parts, whole.split(tensors[name]), strict=True):
+            leaf = leaves[slot.leaf]
+            if slot.leaf not in arrays:
+                arrays[slot.leaf] = np.empty(leaf.shape, leaf.dtype)
+            part = arrays[slot.leaf][*slot.index, ...]  # the ellipsis makes it a view even of a scalar
+            part[...] = (tensor.T if slot.transpose else tensor).reshape(part.shape)
     return {name: jax.device_put(array) for name, array in arrays.items()}
 
 
@@ -112,10 +155,13 @@ def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[i
         raise CheckpointError(f"the weights do not fit the configuration:{listed(problems)}")
 
 
-def _check_slots_fill_leaves(slots: Mapping[str, TensorSlot], leaves: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+def _check_slots_fill_leaves(
+    slots: Mapping[str, TensorSlot | FusedSlot], leaves: Mapping[str, jax.ShapeDtypeStruct]
+) -> None:
     filled = dict.fromkeys(leaves, 0)
     for slot in slots.values():
-        filled[slot.leaf] += math.prod(slot.shape)
+        for part in slot.parts:
+            filled[part.leaf] += math.prod(part.shape)
     partly = [name for name, leaf in leaves.items() if filled[name] != math.prod(leaf.shape)]
     if partly:
         raise CheckpointError(f"the architecture's tensor slots do not fill {', '.join(partly)}: this is a bug in it")

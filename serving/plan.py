@@ -87,7 +87,7 @@ def plan_unit(spec: UnitSpec) -> UnitPlan:
     pool = Pool(spec.pool.num_blocks, spec.pool.block_elements)
     if problems := _fill_pool(pool, spec.llms, configs, contexts):
         raise PlanError("\n".join(problems))
-    shares = {llm.name: _share(llm, contexts[llm.name]) for llm in spec.llms}
+    shares = {llm.name: _share(llm, configs[llm.name], contexts[llm.name]) for llm in spec.llms}
     quotas = make_policy(spec.scheduling.policy).initial_quotas(pool, shares)
     llms = tuple(
         LLMPlan(
@@ -110,7 +110,7 @@ def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
         pool.add_llm(llm.name, llm.config.num_layers, llm.config.num_kv_heads, llm.config.head_dim)
     scheduler = Scheduler(
         pool,
-        {llm.name: _share(llm.spec, llm.max_context) for llm in plan.llms},
+        {llm.name: _share(llm.spec, llm.config, llm.max_context) for llm in plan.llms},
         make_policy(plan.scheduling.policy, quota_period=plan.scheduling.quota_period),
         max_prefill_tokens=plan.scheduling.max_prefill_tokens,
         max_prefill_sequences=MAX_PREFILL_SEQUENCES,
@@ -158,7 +158,11 @@ def _max_context(spec: LLMSpec, config: DecoderConfig) -> int:
     return config.max_context if spec.max_context is None else spec.max_context
 
 
-def _share(spec: LLMSpec, max_context: int) -> LLMShare:
+def _share(spec: LLMSpec, config: DecoderConfig, max_context: int) -> LLMShare:
     return LLMShare(
-        rate=spec.rate, max_context=max_context, max_sequences=spec.max_sequences, max_waiting=spec.max_waiting
+        rate=spec.rate,
+        max_context=max_context,
+        max_sequences=spec.max_sequences,
+        max_waiting=spec.max_waiting,
+        length_switch=config.length_switch,
     )

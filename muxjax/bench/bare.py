@@ -46,7 +46,7 @@ class BareDecode:
         self._state = SlotState.empty(batch_size, config.vocab_size)
         self._options = SamplingTable(batch_size, config.vocab_size).on_device()
         head_dim = spec.block_elements // books.page_tokens(_LLM)
-        programs = Programs(graph, structure, head_dim=head_dim, sm_scale=config.sm_scale)
+        programs = Programs(graph, structure, head_dim=head_dim, max_context=config.max_context)
         self._forward = jax.jit(programs.decode, donate_argnums=1)
         self._sample = jax.jit(sample_next, donate_argnums=0)
         self._run_step(self._inputs[0])

@@ -19,7 +19,8 @@ def write_checkpoint(directory: Path, fields: Mapping[str, object]) -> DecoderCo
     config_path = directory / "config.json"
     config_path.write_text(json.dumps(dict(fields)))
     model = load_model(f"random:{config_path}", dtype=jnp.dtype("float32"))
-    leaves = flatten_names(nnx.to_pure_dict(nnx.state(model.decoder)))
+    state = nnx.to_pure_dict(nnx.state(model.decoder))
+    leaves = {name: np.asarray(leaf) for name, leaf in flatten_names(state).items()}
     slots = find_architecture(model.architecture).tensor_slots(model.config)
     header, offset = {}, 0
     for name, slot in slots.items():
@@ -32,7 +33,5 @@ def write_checkpoint(directory: Path, fields: Mapping[str, object]) -> DecoderCo
     with (directory / "model.safetensors").open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for slot in slots.values():
-            part = np.asarray(leaves[slot.leaf])[*slot.index, ...]
-            tensor = part.reshape(slot.shape[::-1]).T if slot.transpose else part.reshape(slot.shape)
-            file.write(np.ascontiguousarray(tensor).tobytes())
+            file.write(np.ascontiguousarray(slot.join(leaves)).tobytes())
     return model.config

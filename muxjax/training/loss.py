@@ -1,6 +1,7 @@
 """Next-token loss of a decoder over a batch of whole rows."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +36,20 @@ def score(decoder: Decoder, tokens: Int[Array, "rows context_plus_1"], scored: B
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     rows, context = inputs.shape
 
-    def attend(queries: Array, keys: Array, values: Array) -> Array:
+    def attend(
+        queries: Array,
+        keys: Array,
+        values: Array,
+        *,
+        sm_scale: float,
+        sliding_window: int | None,
+        soft_cap: float | None,
+    ) -> Array:
         by_row = [part.reshape(rows, context, *part.shape[1:]) for part in (queries, keys, values)]
-        return jax.vmap(blocked_causal_attention)(*by_row).reshape(queries.shape)
+        attend_row = partial(
+            blocked_causal_attention, sm_scale=sm_scale, sliding_window=sliding_window, soft_cap=soft_cap
+        )
+        return jax.vmap(attend_row)(*by_row).reshape(queries.shape)
 
     positions = jnp.tile(jnp.arange(context), rows)
     hidden, _ = decoder(inputs.reshape(-1), positions, attend)

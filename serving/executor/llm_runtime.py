@@ -79,7 +79,8 @@ class LLMRuntime:
             graph,
             structure,
             head_dim=pool.block_elements // pool.page_tokens(spec.name),
-            sm_scale=config.sm_scale,
+            max_context=max_context,
+            length_switch=config.length_switch,
             implementation=implementation,
         )
         # A bfloat16 matmul of one row is an order of magnitude slower than one of two on CPUs (XLA).
@@ -181,14 +182,16 @@ class LLMRuntime:
             return DecodeInputs(*self._sequence_rows(job.chunks, size))
         token_ids = np.zeros(size, np.int32)
         query_start_loc = np.full(MAX_PREFILL_SEQUENCES + 1, job.num_tokens, np.int32)
+        lengths = np.zeros(MAX_PREFILL_SEQUENCES, np.int32)
         row = 0
         for index, chunk in enumerate(job.chunks):
             query_start_loc[index] = row
-            tokens = completions[chunk.sequence.id].token_ids[chunk.start : chunk.start + chunk.length]
-            token_ids[row : row + chunk.length] = tokens
+            prompt = completions[chunk.sequence.id].token_ids
+            token_ids[row : row + chunk.length] = prompt[chunk.start : chunk.start + chunk.length]
+            lengths[index] = len(prompt)
             row += chunk.length
         rows = self._sequence_rows(job.chunks, MAX_PREFILL_SEQUENCES)
-        return PrefillInputs(token_ids, query_start_loc, *rows)
+        return PrefillInputs(token_ids, query_start_loc, *rows, lengths)
 
     def _sequence_rows(
         self, chunks: tuple[Chunk, ...], size: int

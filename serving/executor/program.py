@@ -41,6 +41,7 @@ class PrefillInputs[Rows: (Array, np.ndarray)](NamedTuple):
     slots: Int32[Rows, "seqs"]  # the last slot for sequences whose prompt goes on in a later chunk
     kv_lens: Int32[Rows, "seqs"]  # the chunk's tokens included
     page_table: Int32[Rows, "seqs max_pages"]
+    lengths: Int32[Rows, "seqs"]  # the tokens of the whole prompt, of which the chunk is a part
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,16 @@ class Programs:
         graph: the decoder without its parameters.
         structure: of the parameters' tree, whose leaves are passed flat (nested containers cost time per call).
         head_dim: of the pool's view, a power of two.
-        sm_scale: scale of the attention scores.
+        max_context: the most tokens of one sequence.
+        length_switch: longer sequences are rotated in another way (`DecoderConfig.length_switch`).
         implementation: of the attention kernels; None picks the best for the device.
     """
 
     graph: nnx.GraphDef[Any]
     structure: Any
     head_dim: int
-    sm_scale: float
+    max_context: int
+    length_switch: int | None = None
     implementation: Implementation | None = None
 
     def decode(
@@ -74,7 +77,7 @@ class Programs:
         positions = jnp.maximum(inputs.kv_lens - 1, 0)
         is_real = inputs.kv_lens > 0
 
-        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array) -> Array:
+        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
             return paged_decode(
                 queries,
                 keys,
@@ -83,12 +86,13 @@ class Programs:
                 layer_blocks,
                 inputs.page_table,
                 inputs.kv_lens,
-                sm_scale=self.sm_scale,
+                **options,
                 implementation=self.implementation,
             )
 
         decoder = self._decoder(leaves)
-        hidden, (keys, values) = decoder(last_tokens[inputs.slots], positions, attend, page_blocks)
+        lengths = self._rotated_lengths(inputs.kv_lens)
+        hidden, (keys, values) = decoder(last_tokens[inputs.slots], positions, attend, page_blocks, lengths=lengths)
         rows = jnp.arange(positions.shape[0])
         slot_mapping = _slot_mapping(inputs.page_table, rows, positions, view.shape[2], is_real)
         return self._finish(pool, page_blocks, decoder.logits(hidden), keys, values, slot_mapping)
@@ -108,7 +112,7 @@ class Programs:
         owner = jnp.minimum(jnp.searchsorted(ends, rows, side="right"), ends.shape[0] - 1)
         positions = jnp.where(is_real, inputs.kv_lens[owner] - ends[owner] + rows, 0)
 
-        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array) -> Array:
+        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
             return ragged_prefill(
                 queries,
                 keys,
@@ -118,12 +122,13 @@ class Programs:
                 inputs.page_table,
                 inputs.query_start_loc,
                 inputs.kv_lens,
-                sm_scale=self.sm_scale,
+                **options,
                 implementation=self.implementation,
             )
 
         decoder = self._decoder(leaves)
-        hidden, (keys, values) = decoder(inputs.token_ids, positions, attend, page_blocks)
+        lengths = self._rotated_lengths(inputs.lengths)[owner]
+        hidden, (keys, values) = decoder(inputs.token_ids, positions, attend, page_blocks, lengths=lengths)
         slot_mapping = _slot_mapping(inputs.page_table, owner, positions, view.shape[2], is_real)
         logits = decoder.logits(hidden[jnp.maximum(ends - 1, 0)])
         return self._finish(pool, page_blocks, logits, keys, values, slot_mapping)
@@ -142,6 +147,15 @@ class Programs:
         keys, values, logits = jax.lax.optimization_barrier((keys, values, logits))
         pool = pool_write(pool, keys, values, page_blocks, slot_mapping, implementation=self.implementation)
         return pool, logits
+
+    def _rotated_lengths(self, lengths: Int32[Array, "seqs"]) -> Int32[Array, "seqs"]:
+        """How long sequences are taken to be by a RoPE that depends on it: short as they are, or as long as can be.
+
+        So all keys of a sequence are rotated alike, for the scheduler lets one that grows past the switch begin again.
+        """
+        if self.length_switch is None:
+            return lengths
+        return jnp.where(lengths > self.length_switch, self.max_context, lengths)
 
     def _decoder(self, leaves: Leaves) -> Any:
         return nnx.merge(self.graph, jax.tree.unflatten(self.structure, leaves))

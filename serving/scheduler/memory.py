@@ -54,6 +54,12 @@ class Memory:
             self.pool.free(sequence.llm, sequence.id)
             sequence.capacity = 0
 
+    def preempt(self, sequence: Sequence) -> None:
+        """Take a running sequence's pages, and let it wait to be computed again."""
+        self.free(sequence)
+        self._queues[sequence.llm].requeue(sequence)
+        self.preempted.append(sequence)
+
     def grow(self, llm: str, needy: list[Sequence], reserved: int) -> list[Sequence]:
         """Give each of these sequences of one LLM a page more, the oldest first.
 
@@ -88,9 +94,7 @@ class Memory:
                 return
             if victim in needy:
                 missing -= self.pool.blocks_per_page(llm)
-            self.free(victim)
-            self._queues[victim.llm].requeue(victim)
-            self.preempted.append(victim)
+            self.preempt(victim)
 
     def _newest(self, llm: str | None, than: int) -> Sequence | None:
         """The newest preemptible sequence, of one LLM or of all, if it is newer than that place in the order."""

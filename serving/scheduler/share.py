@@ -16,6 +16,7 @@ class LLMShare:
         max_context: the most tokens of one sequence.
         max_sequences: how many sequences run at once, at most: its slots.
         max_waiting: how many sequences wait, at most.
+        length_switch: a sequence that grows longer than this is computed anew, once; None for never.
         prefill_compute: what a prefill job holds.
         decode_compute: what a decode job holds.
     """
@@ -24,6 +25,7 @@ class LLMShare:
     max_context: int
     max_sequences: int = 32
     max_waiting: int = 1024
+    length_switch: int | None = None
     prefill_compute: float = 0.0
     decode_compute: float = 0.0
 

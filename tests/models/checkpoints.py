@@ -9,8 +9,9 @@ import ml_dtypes  # noqa: F401  (lets NumPy hold bfloat16)
 import numpy as np
 from safetensors.numpy import save_file
 
+import muxjax.models.families  # noqa: F401  (registers them)
 from muxjax.models.config_fields import ConfigFields
-from muxjax.models.llama import Llama
+from muxjax.models.registry import find_architecture
 from tests.oracle.cases import seeded_tensor
 
 TINY: Mapping[str, Any] = {
@@ -28,8 +29,8 @@ TINY: Mapping[str, Any] = {
 
 def seeded_tensors(config: Mapping[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
     """Every tensor that a checkpoint of this configuration has, under Hugging Face's names."""
-    llama = Llama()
-    slots = llama.tensor_slots(llama.read_config(ConfigFields(config)))
+    architecture = find_architecture(config["architectures"][0])
+    slots = architecture.tensor_slots(architecture.read_config(ConfigFields(config)))
     return {name: seeded_tensor(name, slot.shape, seed) for name, slot in slots.items()}
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from muxjax.models.config import DecoderConfig, Llama3Scaling, RopeConfig
+from muxjax.models.config import DecoderConfig
 from muxjax.models.errors import ConfigError
 from muxjax.models.huggingface import read_config, read_eos_token_ids, write_config
 from muxjax.models.load import load_config
+from muxjax.models.rope import RopeConfig
+from muxjax.models.rope_scaling import Llama3Scaling
 from tests.models.checkpoints import TINY
 
 LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32}
@@ -89,12 +91,10 @@ REFUSED = {
     "heads do not divide": ({"num_key_value_heads": 3}, r"num_attention_heads \(4\) must be a multiple of num_key_val"),
     "odd head": ({"head_dim": 5}, "head_dim must be even"),
     "no head size": ({"head_dim": None, "hidden_size": 26}, "or head_dim must be given"),
-    "activation": ({"hidden_act": "gelu"}, "hidden_act is 'gelu', which is not supported"),
-    "attention bias": ({"attention_bias": True}, "attention_bias is True, which is not supported"),
-    "MLP bias": ({"mlp_bias": True}, "mlp_bias is True, which is not supported"),
+    "activation": ({"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu', which is not supported"),
     "quantized": ({"quantization_config": {"bits": 4}}, "quantization_config asks for quantized weights"),
-    "rope type": ({"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling.rope_type is 'yarn', which is not supported"),
-    "old rope type": ({"rope_scaling": {"type": "linear"}}, "rope_scaling.type is 'linear', which is not supported"),
+    "rope type": ({"rope_scaling": {"rope_type": "ntk"}}, "rope_scaling.rope_type is 'ntk', which is not supported"),
+    "old rope type": ({"rope_scaling": {"type": "mrope"}}, "rope_scaling.type is 'mrope', which is not supported"),
     "rope field missing": (
         {"rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
         "rope_parameters.low_freq_factor is missing",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,10 +96,10 @@ def test_attend_sees_its_layers_input(decoder: Decoder, prepare: Callable[[Decod
     model = prepare(decoder)
     whole, (keys, values) = forward(decoder, TOKENS)
 
-    def attend(queries: jax.Array, key: jax.Array, value: jax.Array, past: KeyValues) -> jax.Array:
+    def attend(queries: jax.Array, key: jax.Array, value: jax.Array, past: KeyValues, **options: Any) -> jax.Array:
         keys, values = (jnp.concatenate(pair) for pair in zip(past, (key, value), strict=True))
         padded = jnp.zeros((len(keys), *queries.shape[1:])).at[-1].set(queries[0])
-        return causal_attention(padded, keys, values)[-1:]
+        return causal_attention(padded, keys, values, **options)[-1:]
 
     @jax.jit
     def decode(token: jax.Array, position: jax.Array, past: KeyValues) -> tuple[jax.Array, KeyValues]:

@@ -17,6 +17,7 @@ from muxjax.models.errors import CheckpointError
 from muxjax.models.llama import Llama
 from muxjax.models.load import load_model
 from muxjax.models.registry import register_architecture
+from muxjax.models.rope import Rotate
 from muxjax.models.weights import TensorSlot
 from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
 
@@ -24,8 +25,8 @@ from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
 class HalvedLayer(DecoderLayer):
     """Adds half of what a layer adds."""
 
-    def __call__(self, hidden: jax.Array, positions: jax.Array, attend: Attend) -> tuple[jax.Array, KeyValues]:
-        after, keys_values = super().__call__(hidden, positions, attend)
+    def __call__(self, hidden: jax.Array, rotate: Rotate, attend: Attend) -> tuple[jax.Array, KeyValues]:
+        after, keys_values = super().__call__(hidden, rotate, attend)
         return (hidden + after) / 2, keys_values
 
 

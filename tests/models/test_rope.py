@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from muxjax.models.config import Llama3Scaling, RopeConfig
-from muxjax.models.rope import apply_rope, inverse_frequencies, make_rotation
+from muxjax.models.rope import RopeConfig, apply_rope, frequencies, make_rotation
+from muxjax.models.rope_scaling import Llama3Scaling
 
 
 def test_scores_depend_on_distance_only() -> None:
@@ -27,9 +27,9 @@ def test_position_zero_turns_nothing() -> None:
 
 
 def test_llama3_scaling_keeps_short_waves_and_stretches_long_ones() -> None:
-    plain = inverse_frequencies(RopeConfig(theta=500_000.0), 128)
+    plain = frequencies(RopeConfig(theta=500_000.0), 128, jnp.asarray([1]))
     scaling = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context=8192)
-    scaled = inverse_frequencies(RopeConfig(500_000.0, scaling), 128)
+    scaled = frequencies(RopeConfig(500_000.0, scaling), 128, jnp.asarray([1]))
     wavelengths = 2 * np.pi / plain
     np.testing.assert_array_equal(scaled[wavelengths < 8192 / 4], plain[wavelengths < 8192 / 4])
     np.testing.assert_allclose(scaled[wavelengths > 8192], plain[wavelengths > 8192] / 8, rtol=1e-6)

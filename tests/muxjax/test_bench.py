@@ -74,7 +74,7 @@ def test_the_checkpoint_holds_the_random_weights_in_hugging_faces_layout(tmp_pat
 
     def logits(source):
         decoder = load_model(source, dtype=jnp.float32).decoder
-        return np.asarray(decoder.logits(decoder(tokens, positions, lambda queries, keys, values: queries)[0]))
+        return np.asarray(decoder.logits(decoder(tokens, positions, lambda queries, keys, values, **_: queries)[0]))
 
     np.testing.assert_array_equal(logits(tmp_path), logits(f"random:{tmp_path / 'config.json'}"))
 

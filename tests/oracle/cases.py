@@ -13,6 +13,9 @@ import numpy as np
 
 GENERATED = 64
 
+# What a case that does not say it has.
+DEFAULTS: Mapping[str, Any] = {"model_type": "llama", "generated": GENERATED, "use_cache": True}
+
 _LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 500_000.0,
@@ -21,6 +24,27 @@ _LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+
+_DYNAMIC_ROPE = {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 4.0}
+_YARN_ROPE = {
+    "rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0, "original_max_position_embeddings": 32,
+}  # fmt: skip
+_PHI3 = {
+    "hidden_size": 48, "intermediate_size": 76, "num_hidden_layers": 2, "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+}  # fmt: skip
+
+
+def _longrope(rotated: int) -> dict[str, Any]:
+    """Factors that differ for every rotated pair, and between short and long sequences."""
+    pairs = range(rotated // 2)
+    return {
+        "rope_type": "longrope",
+        "rope_theta": 10_000.0,
+        "short_factor": [1 + pair / 10 for pair in pairs],
+        "long_factor": [1.5 + pair for pair in pairs],
+    }
+
 
 CASES: Mapping[str, Mapping[str, Any]] = {
     "one_query_per_kv_head": {
@@ -44,6 +68,14 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         },
         "prompt_length": 9,
     },
+    "biases_everywhere_and_gelu": {
+        "config": {
+            "vocab_size": 83, "hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True,
+            "hidden_act": "gelu",
+        },
+        "prompt_length": 17,
+    },
     "llama3_rope_past_its_original_context_tied": {
         "config": {
             "vocab_size": 149, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
@@ -59,6 +91,124 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         },
         "prompt_length": 150,
     },
+    "linear_rope": {
+        "config": {
+            "vocab_size": 89, "hidden_size": 48, "intermediate_size": 60, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "num_key_value_heads": 1,
+            "rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.5},
+        },
+        "prompt_length": 40,
+    },
+    "dynamic_rope_within_its_original_context": {
+        "config": {
+            "vocab_size": 89, "hidden_size": 48, "intermediate_size": 60, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "num_key_value_heads": 3,
+            "max_position_embeddings": 128, "rope_parameters": _DYNAMIC_ROPE,
+        },
+        "prompt_length": 40,
+    },
+    # With a cache, transformers turns each token it generates by other frequencies than its past.
+    "dynamic_rope_past_its_original_context": {
+        "config": {
+            "vocab_size": 89, "hidden_size": 48, "intermediate_size": 60, "num_hidden_layers": 2,
+            "num_attention_heads": 3, "num_key_value_heads": 1,
+            "max_position_embeddings": 64, "rope_parameters": _DYNAMIC_ROPE,
+        },
+        "prompt_length": 100,
+        "generated": 0,
+    },
+    "yarn_rope_past_its_original_context": {
+        "config": {
+            "vocab_size": 107, "hidden_size": 48, "intermediate_size": 60, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "rope_parameters": _YARN_ROPE,
+        },
+        "prompt_length": 90,
+    },
+    "yarn_rope_with_magnitudes_and_no_truncation": {
+        "config": {
+            "vocab_size": 107, "hidden_size": 48, "intermediate_size": 60, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32,
+            "rope_parameters": {
+                **_YARN_ROPE, "mscale": 1.3, "mscale_all_dim": 0.7, "truncate": False, "beta_fast": 20, "beta_slow": 2,
+            },
+        },
+        "prompt_length": 33,
+    },
+    "mistral_window_shorter_than_the_prompt": {
+        "model_type": "mistral",
+        "config": {
+            "vocab_size": 139, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
+            "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20, "sliding_window": 13,
+        },
+        "prompt_length": 45,
+    },
+    "mistral_without_a_window": {
+        "model_type": "mistral",
+        "config": {
+            "vocab_size": 91, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
+            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 12, "sliding_window": None,
+        },
+        "prompt_length": 21,
+    },
+    "qwen2_tied": {
+        "model_type": "qwen2",
+        "config": {
+            "vocab_size": 151, "hidden_size": 48, "intermediate_size": 76, "num_hidden_layers": 2,
+            "num_attention_heads": 6, "num_key_value_heads": 2, "tie_word_embeddings": True,
+        },
+        "prompt_length": 19,
+    },
+    "qwen2_window_in_its_later_layers": {
+        "model_type": "qwen2",
+        "config": {
+            "vocab_size": 97, "hidden_size": 48, "intermediate_size": 76, "num_hidden_layers": 3,
+            "num_attention_heads": 3, "num_key_value_heads": 3, "use_sliding_window": True, "sliding_window": 7,
+            "max_window_layers": 1,
+        },
+        "prompt_length": 30,
+    },
+    "qwen3_heads_wider_than_hidden": {
+        "model_type": "qwen3",
+        "config": {
+            "vocab_size": 113, "hidden_size": 40, "intermediate_size": 72, "num_hidden_layers": 2,
+            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 24,
+        },
+        "prompt_length": 26,
+    },
+    "olmo2": {
+        "model_type": "olmo2",
+        "config": {
+            "vocab_size": 103, "hidden_size": 48, "intermediate_size": 70, "num_hidden_layers": 2,
+            "num_attention_heads": 6, "num_key_value_heads": 2,
+        },
+        "prompt_length": 22,
+    },
+    "phi3_short_of_its_original_context": {
+        "model_type": "phi3",
+        "config": {
+            **_PHI3, "vocab_size": 109, "original_max_position_embeddings": 200, "max_position_embeddings": 512,
+            "rope_parameters": _longrope(16),
+        },
+        "prompt_length": 25,
+    },
+    "phi3_past_its_original_context_window_and_part_of_each_head_rotated": {
+        "model_type": "phi3",
+        "config": {
+            **_PHI3, "vocab_size": 79, "original_max_position_embeddings": 32, "max_position_embeddings": 256,
+            "rope_parameters": {**_longrope(12), "partial_rotary_factor": 0.75}, "sliding_window": 21,
+        },
+        "prompt_length": 50,
+    },
+    # Where transformers computes all keys anew; without a cache it does so for every token.
+    "phi3_growing_past_its_original_context": {
+        "model_type": "phi3",
+        "config": {
+            **_PHI3, "vocab_size": 109, "original_max_position_embeddings": 48, "max_position_embeddings": 256,
+            "rope_parameters": _longrope(16),
+        },
+        "prompt_length": 25,
+        "use_cache": False,
+    },
 }  # fmt: skip
 
 
@@ -66,6 +216,8 @@ def seeded_tensor(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     """A weight that depends only on its name, shape and the seed; scaled so that logits spread over several units."""
     # RandomState's streams are frozen, unlike those of NumPy's newer generators.
     values = np.random.RandomState(zlib.crc32(f"{seed} {name}".encode())).standard_normal(shape)
+    if name.endswith("bias"):
+        return (0.2 * values).astype(np.float32)
     if len(shape) == 1:
         return (1 + 0.2 * values).astype(np.float32)
     scale = 0.25 if "embed" in name else 1.5 / math.sqrt(shape[1])

@@ -1,0 +1,7 @@
+"""The architectures that muxjax brings; importing this registers them."""
+
+import muxjax.models.llama
+import muxjax.models.mistral
+import muxjax.models.olmo
+import muxjax.models.phi
+import muxjax.models.qwen  # noqa: F401

@@ -1,0 +1,41 @@
+"""Where a layer's tensors go: into its part of the stack of all layers, or into a layer of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from muxjax.models.config import DecoderConfig, ExpertsConfig
+from muxjax.models.weights import FusedSlot, Index, TensorSlot
+
+Slots = dict[str, TensorSlot | FusedSlot]
+ALL = slice(None)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPlace:
+    """One layer's place in the parameters of a decoder.
+
+    Attributes:
+        prefix: of its leaves' names.
+        index: its part of each leaf; empty if the leaves are its own.
+        experts: its sparse feed-forward block, if it has one.
+    """
+
+    prefix: str
+    index: Index
+    experts: ExpertsConfig | None
+
+    @classmethod
+    def of(cls, config: DecoderConfig, layer: int) -> "LayerPlace":
+        """The place of a layer, counted from 0."""
+        experts = config.layers[layer].experts
+        return cls("layers.", (layer,), experts) if config.is_stacked else cls(f"layers.{layer}.", (), experts)
+
+    def slot(self, leaf: str, shape: tuple[int, ...], index: Index = (), *, transpose: bool = False) -> TensorSlot:
+        """The slot of one of the layer's tensors; leaf and index are those within the layer."""
+        return TensorSlot(f"{self.prefix}{leaf}", shape, (*self.index, *index), transpose)
+
+
+def qkv_parts(config: DecoderConfig) -> Mapping[str, tuple[int, Index]]:
+    """The widths of queries, keys and values, and where they are among [kv_heads, queries_per_kv + 2, dim]."""
+    queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    return {"q": (queries, (ALL, slice(-2))), "k": (keys, (ALL, -2)), "v": (keys, (ALL, -1))}
