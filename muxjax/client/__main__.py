@@ -6,12 +6,15 @@ import sys
 import grpc
 
 from muxjax.client import commands
+from muxjax.client.connection import KEY_VARIABLE, connect
 from muxjax.client.options import parse_arguments
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 
 EXIT_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 2,
     grpc.StatusCode.NOT_FOUND: 2,
+    grpc.StatusCode.UNAUTHENTICATED: 2,
+    grpc.StatusCode.PERMISSION_DENIED: 2,
     grpc.StatusCode.UNAVAILABLE: 3,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 4,
     grpc.StatusCode.DEADLINE_EXCEEDED: 4,
@@ -25,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        with grpc.insecure_channel(options.address) as channel:
+        with connect(options) as channel:
             stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
             commands.COMMANDS[options.command](stub, options)
     except grpc.RpcError as error:
@@ -39,6 +42,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe left, which is its right
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a certificate's file
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -47,6 +53,8 @@ def describe(error: grpc.RpcError, address: str) -> str:
     details = error.details() or error.code().name
     if error.code() == grpc.StatusCode.UNAVAILABLE and details.startswith("failed to connect"):
         return f"no server answers at {address}: start one with `python -m muxjax.serve`, or give its --address"
+    if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+        return f"{details}; give it as ${KEY_VARIABLE} or --api-key"
     if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"the time ran out ({details})"
     for entry in error.trailing_metadata() or ():

@@ -2,6 +2,7 @@
 
 import argparse
 
+from muxjax.client.connection import add_connection_options
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
@@ -32,6 +33,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     common.add_argument(
         "--address", default=DEFAULT_ADDRESS, help=f"host:port of the server (default: {DEFAULT_ADDRESS})"
     )
+    add_connection_options(common)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("models", parents=[common], help="list the models")
     commands.add_parser("status", parents=[common], help="show what models and memory are doing")

@@ -33,6 +33,16 @@ def parse_path(value: object, info: ValidationInfo) -> object:
     return resolve_path(value, info)
 
 
+def parse_file(value: object, info: ValidationInfo) -> object:
+    """A file that is there, relative to the configuration file's folder."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a file's path, not {value!r}")
+    path = resolve_path(value, info)
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
 def parse_source(value: object, info: ValidationInfo) -> object:
     """A model that is there: `demo:NAME`, `random:CONFIG.json` or a checkpoint's folder, made absolute."""
     if not isinstance(value, str) or not value:
@@ -67,5 +77,6 @@ def resolve_path(path: str, info: ValidationInfo) -> Path:
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 OptionalPath = Annotated[Path | None, BeforeValidator(parse_path)]
+File = Annotated[Path, BeforeValidator(parse_file)]
 Source = Annotated[str, BeforeValidator(parse_source)]
 Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]

@@ -45,42 +45,53 @@ def load_config(path: Path | None) -> LoadedConfig:
     """
     if path is None:
         return LoadedConfig(Config(), YamlSource("", "the built-in configuration"))
+    source = read_source(path)
+    return LoadedConfig(checked(source, Config, {"folder": path.parent}), source)
+
+
+def config_of(sections: Mapping[str, object]) -> LoadedConfig:
+    """The configuration with these sections, as a Python program gives them. Raises ConfigurationError."""
+    source = YamlSource("", "the configuration")
+    return LoadedConfig(_checked(source, sections, Config, {}), source)
+
+
+def read_source(path: Path) -> YamlSource:
+    """A file's YAML. Raises ConfigurationError."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(str(path), [Problem((), f"cannot be read: {reason}", None)]) from error
-    source = YamlSource(text, str(path))
-    return _checked(source, source.data, {"folder": path.parent})
+    return YamlSource(text, str(path))
 
 
-def config_of(sections: Mapping[str, object]) -> LoadedConfig:
-    """The configuration with these sections, as a Python program gives them. Raises ConfigurationError."""
-    return _checked(YamlSource("", "the configuration"), sections, {})
+def checked[S: BaseModel](source: YamlSource, schema: type[S], context: Mapping[str, Path]) -> S:
+    """What a file says, in the form of its schema. Raises ConfigurationError with everything that is wrong."""
+    return _checked(source, source.data, schema, context)
 
 
-def _checked(source: YamlSource, data: object, context: dict[str, Path]) -> LoadedConfig:
+def _checked[S: BaseModel](source: YamlSource, data: object, schema: type[S], context: Mapping[str, Path]) -> S:
     found = source.problems
     try:
-        config = Config.model_validate(data, context=context)
+        values = schema.model_validate(data, context=dict(context))
     except ValidationError as error:
-        found = found + [_problem(details, source) for details in error.errors(include_url=False)]
+        found = found + [_problem(details, source, schema) for details in error.errors(include_url=False)]
     if found:
         raise ConfigurationError(source.name, found)
-    return LoadedConfig(config, source)
+    return values
 
 
-def _problem(details: ErrorDetails, source: YamlSource) -> Problem:
+def _problem(details: ErrorDetails, source: YamlSource, schema: type[BaseModel]) -> Problem:
     path = tuple(step for step in details["loc"] if step != "[key]")
-    return Problem(path, _message(details, path), source.line(path))
+    return Problem(path, _message(details, path, schema), source.line(path))
 
 
-def _message(details: ErrorDetails, path: problems.Path) -> str:
+def _message(details: ErrorDetails, path: problems.Path, schema: type[BaseModel]) -> str:
     """Pydantic's words, made to say what to do."""
     context = details.get("ctx", {})
     match details["type"]:
         case "extra_forbidden":
-            known = _known_keys(path[:-1])
+            known = _known_keys(path[:-1], schema)
             return f"is no key of this section{nearest(str(path[-1]), known)}; its keys are {', '.join(known)}"
         case "missing":
             return "is missing: add it"
@@ -96,9 +107,8 @@ def _message(details: ErrorDetails, path: problems.Path) -> str:
     return details["msg"].replace("Input should", "must") + f", not {_shown(details['input'])}{hint}"
 
 
-def _known_keys(path: problems.Path) -> list[str]:
-    """The keys of the section at a path."""
-    section: type[BaseModel] = Config
+def _known_keys(path: problems.Path, section: type[BaseModel]) -> list[str]:
+    """The keys of the section at a path from the outermost one."""
     steps = iter(path)
     for step in steps:
         annotation = section.model_fields[str(step)].annotation

@@ -10,7 +10,16 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from muxjax.config.schema import LLM, CompileConfig, Config, PoolConfig, SchedulerConfig, ServerConfig, SLOConfig
+from muxjax.config.schema import (
+    LLM,
+    CompileConfig,
+    Config,
+    PoolConfig,
+    SchedulerConfig,
+    ServerConfig,
+    SLOConfig,
+    TLSConfig,
+)
 
 _HEAD = """\
 <!-- Made from muxjax/config/schema.py by `python -m muxjax.config.reference`; a test compares them. -->
@@ -29,9 +38,10 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("pool", PoolConfig),
     ("scheduler", SchedulerConfig),
     ("server", ServerConfig),
+    ("server.tls", TLSConfig),
     ("compile", CompileConfig),
 )
-_NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOConfig: "section"}
+_NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOConfig: "section", TLSConfig: "section"}
 
 
 def reference(example: str) -> str:
@@ -65,7 +75,10 @@ def _kind(field: FieldInfo) -> str:
 def _options(annotation: object) -> Iterator[typing.Any]:
     """The members of a union, of which there may be one."""
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        yield from typing.get_args(annotation)
+        for member in typing.get_args(annotation):
+            yield from _options(member)
+    elif typing.get_origin(annotation) is typing.Annotated:
+        yield typing.get_args(annotation)[0]
     else:
         yield annotation
 

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from muxjax.config.fields import Bytes, Name, OptionalPath, Source
+from muxjax.config.fields import Bytes, File, Name, OptionalPath, Source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -122,6 +122,17 @@ class SchedulerConfig(Section):
     quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
 
 
+class TLSConfig(Section):
+    """Encryption of gRPC and HTTP; all files are PEM."""
+
+    certificate: File = Field(description="The server's certificate, and those that lead to its root.")
+    key: File = Field(description="The certificate's key, without a passphrase.")
+    client_ca: File | None = Field(
+        default=None,
+        description="Only clients with a certificate that this one signed get in (mutual TLS). Default: all do.",
+    )
+
+
 class ServerConfig(Section):
     """Where the server listens and what it takes."""
 
@@ -135,6 +146,11 @@ class ServerConfig(Section):
         le=65_535,
         description="Port of the OpenAI-compatible HTTP; 0 finds a free one, `null` leaves it out.",
     )
+    api_keys: File | None = Field(
+        default=None,
+        description="YAML file of API keys ([security.md](security.md)). Default: none are asked for.",
+    )
+    tls: TLSConfig | None = Field(default=None, description="Encryption. Default: none.")
     max_message_bytes: Bytes = Field(
         default=4 << 20, ge=1024, le=1 << 30, description="Largest request that is read, such as `4MiB`."
     )

@@ -26,8 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
     # These bring JAX, which a configuration that is wrong need not wait for.
     from muxjax.config.unit import unit_spec
+    from muxjax.serve.security import load_security
     from muxjax.serving.plan import PlanError, plan_unit
 
+    security = load_security(loaded, config)
     try:
         plan = plan_unit(unit_spec(config))
     except PlanError as error:
@@ -41,7 +43,7 @@ def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
         return 0
     from muxjax.serve.application import serve
 
-    return serve(config, plan)
+    return serve(config, plan, security)
 
 
 def _override(config: Config, options: argparse.Namespace) -> Config:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 import time
@@ -12,14 +13,16 @@ from muxjax.config import Config
 from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serve.closing import closing_block
 from muxjax.serve.display import Addresses, Display, make_display
+from muxjax.serve.security import Security
 from muxjax.serving.engine import Engine
-from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.listen import ListenError
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.plan import UnitPlan
 from muxjax.serving.progress import LLMState, Progress
+
+_log = logging.getLogger(__name__)
 
 _SETTLED = (LLMState.READY, LLMState.FAILED)
 
@@ -34,7 +37,7 @@ class Application:
     Construct it in the event loop. Raises ListenError.
     """
 
-    def __init__(self, config: Config, plan: UnitPlan, display: Display) -> None:
+    def __init__(self, config: Config, plan: UnitPlan, security: Security, display: Display) -> None:
         self._config = config
         self._display = display
         self._started = time.monotonic()
@@ -52,10 +55,11 @@ class Application:
             max_requests=limits.max_requests,
             request_timeout=limits.request_timeout,
         )
-        access = AccessControl()
+        self._security = security
         self._server = GrpcServer(
             self._service,
-            access,
+            security.access,
+            tls=security.tls,
             host=limits.host,
             port=limits.port,
             max_message_bytes=limits.max_message_bytes,
@@ -65,7 +69,8 @@ class Application:
         if limits.http_port is not None:
             self._http = HttpServer(
                 self._service,
-                access,
+                security.access,
+                tls=security.tls,
                 host=limits.host,
                 port=limits.http_port,
                 max_body_bytes=limits.max_message_bytes,
@@ -78,6 +83,8 @@ class Application:
             if self._http is not None:
                 await self._http.start()
             self._display.start(self._addresses(), list(self._config.llms))
+            for warning in self._security.warnings:
+                _log.warning(warning)
             loading = asyncio.create_task(self._load())
             try:
                 await _first(loading, asyncio.create_task(stop.wait()))
@@ -94,7 +101,8 @@ class Application:
                 await self._server.stop()
 
     def _addresses(self) -> Addresses:
-        return Addresses(grpc=self._server.address, http=None if self._http is None else self._http.address)
+        http = None if self._http is None else self._http.address
+        return Addresses(grpc=self._server.address, http=http, encrypted=self._security.tls is not None)
 
     def close(self) -> None:
         """End the engine; waits for what it is compiling, and blocks the event loop, where nothing is left to do."""
@@ -159,12 +167,12 @@ async def _first(work: asyncio.Task[None], event: asyncio.Task[bool]) -> None:
     event.cancel()
 
 
-def serve(config: Config, plan: UnitPlan) -> int:
+def serve(config: Config, plan: UnitPlan, security: Security) -> int:
     """Serve until asked to stop; returns the process's exit code."""
     if config.compile.cache is not None:
         keep_compiled_programs(config.compile.cache)
     try:
-        asyncio.run(_serve(config, plan))
+        asyncio.run(_serve(config, plan, security))
     except ListenError as error:
         print(error, file=sys.stderr)
         return 2
@@ -176,8 +184,8 @@ def serve(config: Config, plan: UnitPlan) -> int:
     return 0
 
 
-async def _serve(config: Config, plan: UnitPlan) -> None:
-    application = Application(config, plan, make_display())
+async def _serve(config: Config, plan: UnitPlan, security: Security) -> None:
+    application = Application(config, plan, security, make_display())
     try:
         await application.run()
     finally:

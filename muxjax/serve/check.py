@@ -62,6 +62,7 @@ def _choices(plan: UnitPlan, config: Config) -> list[str]:
         if config.compile.cache
         else "compiled   nothing is kept",
         f"server     {_listens(config.server)}",
+        f"security   {_security(config.server)}",
     ]
 
 
@@ -83,3 +84,10 @@ def shown_bytes(size: float) -> str:
 def _listens(server: ServerConfig) -> str:
     http = "" if server.http_port is None else f", HTTP on {server.host}:{server.http_port}"
     return f"gRPC on {server.host}:{server.port}{http}"
+
+
+def _security(server: ServerConfig) -> str:
+    keys = "no API keys are asked for" if server.api_keys is None else f"API keys of {server.api_keys}"
+    if server.tls is None:
+        return f"{keys}, not encrypted"
+    return f"{keys}, TLS" + (", clients' certificates are asked for" if server.tls.client_ca else "")

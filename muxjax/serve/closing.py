@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from muxjax.client.connection import KEY_VARIABLE
 from muxjax.client.options import DEFAULT_ADDRESS
 from muxjax.config import Config
 from muxjax.serve.display import Addresses
@@ -21,14 +22,21 @@ def closing_block(config: Config, endpoints: list[Endpoint], addresses: Addresse
         return "No model is ready."
     python = shlex.quote(python_command())
     where = "" if addresses.grpc == DEFAULT_ADDRESS else f" --address {addresses.grpc}"
+    tls, has_keys = config.server.tls, config.server.api_keys is not None
+    if tls is not None:
+        where += f" --tls-ca {shlex.quote(str(tls.certificate))}"
     lines = [
         f"Serving {', '.join(endpoint.name for endpoint in endpoints)} on {addresses}. Try, in another terminal:",
         "",
     ]
     lines += [_generate(python, where, endpoint, config.llms[endpoint.name].source) for endpoint in endpoints]
     lines.append(f"  {python} -m muxjax.client status{where}")
-    if addresses.http is not None:
-        lines.append(_curl(endpoints[0], config.llms[endpoints[0].name].source, addresses.http))
+    if addresses.url is not None:
+        lines.append(_curl(endpoints[0], config, addresses.url))
+    if has_keys:
+        lines.insert(2, f"  export {KEY_VARIABLE}=...  # one of the keys in {config.server.api_keys}")
+    if has_keys or tls is not None:
+        return "\n".join(lines) + "\n"
     lines += ["", "or, in Python:", ""]
     return "\n".join(lines + _python(endpoints[0], config.llms[endpoints[0].name].source, addresses.grpc)) + "\n"
 
@@ -40,10 +48,15 @@ def _generate(python: str, where: str, endpoint: Endpoint, source: str) -> str:
     )
 
 
-def _curl(endpoint: Endpoint, source: str, address: str) -> str:
-    prompt = _prompt(source) if endpoint.tokenizer else [1, 2, 3]
+def _curl(endpoint: Endpoint, config: Config, url: str) -> str:
+    prompt = _prompt(config.llms[endpoint.name].source) if endpoint.tokenizer else [1, 2, 3]
     body = json.dumps({"model": endpoint.name, "prompt": prompt, "max_tokens": 64, "temperature": 0})
-    return f"  curl -s http://{address}/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    options = "-H 'Content-Type: application/json'"
+    if config.server.tls is not None:
+        options += f" --cacert {shlex.quote(str(config.server.tls.certificate))}"
+    if config.server.api_keys is not None:
+        options += f' -H "Authorization: Bearer ${KEY_VARIABLE}"'
+    return f"  curl -s {url}/v1/completions {options} -d {shlex.quote(body)}"
 
 
 def _python(endpoint: Endpoint, source: str, address: str) -> list[str]:

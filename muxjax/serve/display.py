@@ -20,9 +20,15 @@ class Addresses:
 
     grpc: str
     http: str | None
+    encrypted: bool = False
+
+    @property
+    def url(self) -> str | None:
+        """The HTTP server's, if there is one."""
+        return None if self.http is None else f"{'https' if self.encrypted else 'http'}://{self.http}"
 
     def __str__(self) -> str:
-        return self.grpc if self.http is None else f"{self.grpc} (gRPC) and http://{self.http}"
+        return self.grpc if self.url is None else f"{self.grpc} (gRPC) and {self.url}"
 
 
 class Display(Protocol):

@@ -12,6 +12,7 @@ from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServic
 from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
 from muxjax.serving.frontends.listen import ListenError, bind, shown_host
 from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.tls import TLS
 from muxjax.serving.progress import LLMState, Progress
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
@@ -37,6 +38,7 @@ class GrpcServer:
         service: Service,
         access: AccessControl,
         *,
+        tls: TLS | None = None,
         host: str = "127.0.0.1",
         port: int = 50051,
         max_message_bytes: int = 4 << 20,
@@ -55,7 +57,7 @@ class GrpcServer:
         reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
         for name in ("", SERVICE, *(progress.llm for progress in service.models())):
             self._health.set(name, False)
-        self.address = _listen(self._server, host, port)
+        self.address = _listen(self._server, host, port, tls)
 
     async def start(self) -> None:
         """Answer calls."""
@@ -90,10 +92,12 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def _listen(server: grpc.aio.Server, host: str, port: int) -> str:
+def _listen(server: grpc.aio.Server, host: str, port: int, tls: TLS | None) -> str:
     shown = shown_host(host)
     bind(host, port, option="port").close()  # gRPC's own error lacks the reason
+    address = f"{shown}:{port}"
     try:
-        return f"{shown}:{server.add_insecure_port(f'{shown}:{port}')}"
+        found = server.add_insecure_port(address) if tls is None else server.add_secure_port(address, tls.grpc)
+        return f"{shown}:{found}"
     except RuntimeError as error:
         raise ListenError(host, port, str(error), option="port") from error

@@ -11,6 +11,7 @@ from muxjax.serving.frontends.http.probes import Probes
 from muxjax.serving.frontends.http.tokens import Tokens
 from muxjax.serving.frontends.listen import bind, shown_host
 from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.tls import TLS
 from muxjax.serving.frontends.ui.files import PageFiles
 from muxjax.serving.frontends.ui.status import LiveStatus
 
@@ -34,6 +35,7 @@ class HttpServer:
         service: Service,
         access: AccessControl,
         *,
+        tls: TLS | None = None,
         host: str = "127.0.0.1",
         port: int = 8000,
         max_body_bytes: int = 4 << 20,
@@ -48,13 +50,14 @@ class HttpServer:
             max_field_size=_HEADER_BYTES,
             shutdown_timeout=_LAST_WORDS_SECONDS,
         )
+        self._tls = None if tls is None else tls.http
         self._socket = bind(host, port, option="http_port")
         self.address = f"{shown_host(host)}:{self._socket.getsockname()[1]}"
 
     async def start(self) -> None:
         """Answer requests."""
         await self._runner.setup()
-        await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+        await web.SockSite(self._runner, self._socket, backlog=_BACKLOG, ssl_context=self._tls).start()
 
     async def stop(self) -> None:
         """Close the port, end what still runs, and return."""

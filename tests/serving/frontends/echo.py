@@ -16,6 +16,7 @@ from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.tls import TLS
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
 from muxjax.serving.spec import SLO
@@ -189,7 +190,9 @@ def _stub(address: str, options: Sequence[tuple[str, int]]) -> Iterator[Inferenc
 
 
 @contextlib.contextmanager
-def serve(unit: EchoUnit, access: AccessControl | None = None, **options: float | None) -> Iterator[Echo]:
+def serve(
+    unit: EchoUnit, access: AccessControl | None = None, tls: TLS | None = None, **options: float | None
+) -> Iterator[Echo]:
     """Serve "echo" (text) and "ids" (token ids only), with "late" still loading and "broken" failed."""
     service_options = {name: options.pop(name) for name in ("request_timeout", "max_requests") if name in options}
     http_options = {name: options.pop(name) for name in ("max_body_bytes",) if name in options}
@@ -199,8 +202,8 @@ def serve(unit: EchoUnit, access: AccessControl | None = None, **options: float 
 
     async def run() -> None:
         service = Service(unit, MODELS, **service_options)
-        http = HttpServer(service, access or AccessControl(), port=0, **http_options)
-        server = GrpcServer(service, access or AccessControl(), port=0, **options)
+        http = HttpServer(service, access or AccessControl(), tls=tls, port=0, **http_options)
+        server = GrpcServer(service, access or AccessControl(), tls=tls, port=0, **options)
         for progress in (
             Progress("echo", LLMState.READY, endpoint=ECHO),
             Progress("ids", LLMState.READY, endpoint=IDS),
