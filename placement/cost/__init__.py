@@ -1,0 +1,1 @@
+"""What prefills and decode steps cost: measured tables, and a roofline fitted to them."""
