@@ -39,3 +39,20 @@ def qkv_parts(config: DecoderConfig) -> Mapping[str, tuple[int, Index]]:
     """The widths of queries, keys and values, and where they are among [kv_heads, queries_per_kv + 2, dim]."""
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     return {"q": (queries, (ALL, slice(-2))), "k": (keys, (ALL, -2)), "v": (keys, (ALL, -1))}
+
+
+def expert_slots(config: DecoderConfig, place: LayerPlace, block: str, names: Mapping[str, str]) -> Slots:
+    """The tensors of a sparse feed-forward block, which `names` calls by what they are: gate, up and down."""
+    hidden, experts = config.hidden_size, place.experts
+    if experts is None:
+        raise ValueError("a dense layer has no experts")
+    inner = experts.intermediate_size
+    slots: Slots = {f"{block}.gate.weight": place.slot("mlp.router", (experts.num_experts, hidden), transpose=True)}
+    for expert in range(experts.num_experts):
+        parts = {
+            "gate": place.slot("mlp.gate_up", (inner, hidden), (expert, ALL, 0), transpose=True),
+            "up": place.slot("mlp.gate_up", (inner, hidden), (expert, ALL, 1), transpose=True),
+            "down": place.slot("mlp.down", (hidden, inner), (expert,), transpose=True),
+        }
+        slots |= {f"{block}.experts.{expert}.{name}.weight": parts[part] for part, name in names.items()}
+    return slots

@@ -26,6 +26,8 @@ class Llama(Architecture):
         defaults: what Hugging Face takes for fields that config.json leaves out.
         norms: which of a layer's norms there are, and their names in a checkpoint.
         prefix: of the names of a checkpoint's tensors.
+        head: the name of the output projection.
+        stretches_context: whether max_position_embeddings is what linear and dynamic RoPE scaling start from.
     """
 
     model_type: ClassVar[str] = "llama"
@@ -35,6 +37,8 @@ class Llama(Architecture):
         "mlp_norm": "post_attention_layernorm",
     }
     prefix: ClassVar[str] = "model."
+    head: ClassVar[str] = "lm_head.weight"
+    stretches_context: ClassVar[bool] = True
 
     def read_config(self, fields: ConfigFields) -> DecoderConfig:
         fields = fields.with_defaults(**self.defaults)
@@ -49,7 +53,7 @@ class Llama(Architecture):
             num_heads=heads.num_heads,
             num_kv_heads=heads.num_kv_heads,
             head_dim=heads.head_dim,
-            max_context=stretched_context(fields, rope),
+            max_context=stretched_context(fields, rope if self.stretches_context else None),
             norm_eps=fields.number("rms_norm_eps", 1e-6),
             rope=rope,
             tie_embeddings=fields.flag("tie_word_embeddings", False),
@@ -85,7 +89,9 @@ class Llama(Architecture):
             "num_attention_heads": config.num_heads,
             "num_key_value_heads": config.num_kv_heads,
             "head_dim": config.head_dim,
-            "max_position_embeddings": original_context(config.max_context, config.rope),
+            "max_position_embeddings": original_context(
+                config.max_context, config.rope if self.stretches_context else None
+            ),
             "rms_norm_eps": config.norm_eps,
             "rope_parameters": write_rope(config.rope, config.head_dim),
             "tie_word_embeddings": config.tie_embeddings,
@@ -108,7 +114,7 @@ class Llama(Architecture):
             slots[f"{self.prefix}embed_tokens.weight"] = head
         else:
             slots[f"{self.prefix}embed_tokens.weight"] = TensorSlot("embedding", (vocab, hidden))
-            slots["lm_head.weight"] = head
+            slots[self.head] = head
         for layer in range(config.num_layers):
             of_layer = self.layer_slots(config, LayerPlace.of(config, layer))
             slots |= {f"{self.prefix}layers.{layer}.{name}": slot for name, slot in of_layer.items()}
@@ -159,4 +165,4 @@ class Llama(Architecture):
 
     def ignores(self, tensor: str, config: DecoderConfig) -> bool:
         # Older converters stored RoPE's frequencies; tied models may carry their embedding a second time.
-        return tensor.endswith(".rotary_emb.inv_freq") or (config.tie_embeddings and tensor == "lm_head.weight")
+        return tensor.endswith(".rotary_emb.inv_freq") or (config.tie_embeddings and tensor == self.head)

@@ -105,10 +105,9 @@ def _load_decoder(directory: Path, architecture: Architecture, config: DecoderCo
     if (directory / ORBAX_WEIGHTS).is_dir():
         return skeleton.fill(restore_weights(directory / ORBAX_WEIGHTS, skeleton.leaves))
     slots = architecture.tensor_slots(config)
+    found = {architecture.canonical_name(name): tensor for name, tensor in read_tensors(directory).items()}
     tensors = {
-        name: tensor
-        for name, tensor in read_tensors(directory).items()
-        if name in slots or not architecture.ignores(name, config)
+        name: tensor for name, tensor in found.items() if name in slots or not architecture.ignores(name, config)
     }
     try:
         return skeleton.fill(place_tensors(tensors, slots, skeleton.leaves))

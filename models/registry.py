@@ -32,6 +32,10 @@ class Architecture(ABC):
     def tensor_slots(self, config: DecoderConfig) -> Mapping[str, TensorSlot | FusedSlot]:
         """For every tensor of a Hugging Face checkpoint, where it goes in the parameters of `build`."""
 
+    def canonical_name(self, tensor: str) -> str:
+        """The name in tensor_slots of a tensor that some checkpoints call otherwise."""
+        return tensor
+
     def ignores(self, tensor: str, config: DecoderConfig) -> bool:
         """Whether a tensor without a slot may be left out; any other such tensor is an error."""
         return False

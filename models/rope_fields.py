@@ -38,10 +38,10 @@ def read_rope_parameters(
     )
 
 
-def stretched_context(fields: ConfigFields, rope: RopeConfig) -> int:
-    """The most tokens of a sequence: max_position_embeddings, stretched where RoPE's scaling is meant on top of it."""
+def stretched_context(fields: ConfigFields, rope: RopeConfig | None) -> int:
+    """The most tokens of a sequence: max_position_embeddings, stretched by a RoPE whose scaling comes on top of it."""
     context = fields.integer("max_position_embeddings")
-    match rope.scaling:
+    match rope and rope.scaling:
         case LinearScaling(factor) | DynamicScaling(factor):
             return int(context * factor)
         case YarnScaling(factor, original_context):
@@ -49,13 +49,13 @@ def stretched_context(fields: ConfigFields, rope: RopeConfig) -> int:
     return context
 
 
-def original_context(max_context: int, rope: RopeConfig) -> int:
+def original_context(max_context: int, rope: RopeConfig | None) -> int:
     """The max_position_embeddings that stretched_context turns back into `max_context`."""
-    match rope.scaling:
+    match rope and rope.scaling:
         case LinearScaling(factor):
             return round(max_context / factor)
-        case DynamicScaling():
-            return rope.scaling.original_context
+        case DynamicScaling(_, original):
+            return original
     return max_context
 
 

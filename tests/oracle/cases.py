@@ -33,6 +33,15 @@ _PHI3 = {
     "hidden_size": 48, "intermediate_size": 76, "num_hidden_layers": 2, "num_attention_heads": 3,
     "num_key_value_heads": 1,
 }  # fmt: skip
+_GEMMA3 = {
+    "vocab_size": 137, "hidden_size": 40, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 1, "head_dim": 24, "query_pre_attn_scalar": 20, "sliding_window": 10,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}  # fmt: skip
+_QWEN3_MOE = {
+    "hidden_size": 40, "intermediate_size": 56, "moe_intermediate_size": 20, "num_attention_heads": 6,
+    "num_key_value_heads": 2, "head_dim": 12, "num_experts": 6, "num_experts_per_tok": 3,
+}  # fmt: skip
 
 
 def _longrope(rotated: int) -> dict[str, Any]:
@@ -208,6 +217,93 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         },
         "prompt_length": 25,
         "use_cache": False,
+    },
+    "gemma2_with_tight_caps_and_a_short_window": {
+        "model_type": "gemma2",
+        "config": {
+            "vocab_size": 163, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 3,
+            "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 20, "query_pre_attn_scalar": 24,
+            "sliding_window": 9, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 5.0,
+        },
+        "prompt_length": 31,
+    },
+    "gemma2_without_caps_untied": {
+        "model_type": "gemma2",
+        "config": {
+            "vocab_size": 79, "hidden_size": 32, "intermediate_size": 72, "num_hidden_layers": 2,
+            "num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256, "query_pre_attn_scalar": 256,
+            "sliding_window": 64, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+            "tie_word_embeddings": False,
+        },
+        "prompt_length": 14,
+    },
+    "gemma3_with_two_ropes": {
+        "model_type": "gemma3_text",
+        "config": {
+            **_GEMMA3, "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        },
+        "prompt_length": 38,
+    },
+    "gemma3_text_of_a_model_that_sees": {
+        "model_type": "gemma3",
+        "config": {
+            "text_config": {**_GEMMA3, "max_position_embeddings": 512, "eos_token_id": None, "bos_token_id": None},
+            "vision_config": {
+                "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+                "image_size": 16, "patch_size": 8,
+            },
+            "mm_tokens_per_image": 4,
+        },
+        "prompt_length": 20,
+    },
+    "mixtral": {
+        "model_type": "mixtral",
+        "config": {
+            "vocab_size": 117, "hidden_size": 40, "intermediate_size": 36, "num_hidden_layers": 2,
+            "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "num_local_experts": 5,
+            "num_experts_per_tok": 2,
+        },
+        "prompt_length": 24,
+    },
+    "mixtral_with_a_window_and_one_expert_per_token": {
+        "model_type": "mixtral",
+        "config": {
+            "vocab_size": 117, "hidden_size": 40, "intermediate_size": 36, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "num_key_value_heads": 4, "num_local_experts": 3,
+            "num_experts_per_tok": 1, "sliding_window": 11,
+        },
+        "prompt_length": 27,
+    },
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        "config": {
+            **_QWEN3_MOE, "vocab_size": 121, "num_hidden_layers": 2, "norm_topk_prob": True,
+        },
+        "prompt_length": 18,
+    },
+    "qwen3_moe_with_dense_layers": {
+        "model_type": "qwen3_moe",
+        "config": {
+            **_QWEN3_MOE, "vocab_size": 95, "num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3],
+            "tie_word_embeddings": True,
+        },
+        "prompt_length": 29,
+    },
+    "gpt2": {
+        "model_type": "gpt2",
+        "config": {"vocab_size": 143, "n_embd": 60, "n_layer": 2, "n_head": 4, "n_positions": 128},
+        "prompt_length": 33,
+    },
+    "gpt2_untied_relu_unscaled": {
+        "model_type": "gpt2",
+        "config": {
+            "vocab_size": 71, "n_embd": 48, "n_layer": 2, "n_head": 3, "n_positions": 100, "n_inner": 52,
+            "activation_function": "relu", "scale_attn_weights": False, "tie_word_embeddings": False,
+        },
+        "prompt_length": 15,
     },
 }  # fmt: skip
 

@@ -69,7 +69,9 @@ def write_case(directory: Path, name: str, first_seed: int) -> None:
     case = {**DEFAULTS, **CASES[name]}
     for seed in itertools.count(first_seed, step=1000):
         model = build(case, seed, directory / name)
-        observed = observe(model, case, seeded_prompt(case["prompt_length"], model.config.vocab_size, seed))
+        observed = observe(
+            model, case, seeded_prompt(case["prompt_length"], model.config.get_text_config().vocab_size, seed)
+        )
         if observed is not None:
             break
     golden = {"transformers": transformers.__version__, "torch": torch.__version__, "seed": seed}
