@@ -14,6 +14,8 @@ from muxjax.models.config_fields import ConfigFields
 from muxjax.models.registry import find_architecture
 from tests.oracle.cases import seeded_tensor
 
+GOLDEN = Path(__file__).parents[1] / "oracle/golden"
+
 TINY: Mapping[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "vocab_size": 61,
@@ -49,3 +51,14 @@ def write_checkpoint(
         save_file({name: tensors[name] for name in names if files[name] == file}, directory / file)
     (directory / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": files}))
     return directory
+
+
+def read_golden(name: str) -> dict[str, Any]:
+    """What transformers said about one of the cases of tests/oracle/cases.py."""
+    golden: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text())
+    return golden
+
+
+def write_golden(directory: Path, golden: Mapping[str, Any]) -> Path:
+    """That case's model as a Hugging Face directory."""
+    return write_checkpoint(directory, golden["config"], seeded_tensors(golden["config"], golden["seed"]))

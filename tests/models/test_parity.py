@@ -25,12 +25,11 @@ from muxjax.models.huggingface import read_config, write_config
 from muxjax.models.load import load_model
 from muxjax.serving.plan import plan_unit
 from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
-from tests.models.checkpoints import seeded_tensors, write_checkpoint
+from tests.models.checkpoints import read_golden, write_golden
 from tests.oracle.cases import CASES, GENERATED
 from tests.serving.unit_under_test import Client, greedy, running
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests/oracle/golden"
 ORACLE_PYTHON = ROOT / ".venv-oracle/bin/python"
 
 
@@ -52,14 +51,9 @@ def check_against(golden: dict[str, Any], decoder: Decoder) -> None:
         assert logits[len(prompt) - 1 : -1].argmax(axis=-1).tolist() == generated
 
 
-def write_golden(directory: Path, golden: dict[str, Any]) -> Path:
-    """The golden file's model as a Hugging Face directory."""
-    return write_checkpoint(directory, golden["config"], seeded_tensors(golden["config"], golden["seed"]))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_golden(name: str, tmp_path: Path) -> None:
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    golden = read_golden(name)
     model = load_model(write_golden(tmp_path, golden), dtype=jnp.float32)
     check_against(golden, model.decoder)
     leaves = jax.tree.leaves(nnx.state(model.decoder))
@@ -68,7 +62,7 @@ def test_golden(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_config_is_read_back_as_written(name: str, tmp_path: Path) -> None:
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    golden = read_golden(name)
     (tmp_path / "config.json").write_text(json.dumps(golden["config"]))
     architecture, config = read_config(tmp_path / "config.json")
     write_config(tmp_path, architecture, config, ())
@@ -78,7 +72,7 @@ def test_config_is_read_back_as_written(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.get("generated", GENERATED)])
 def test_golden_tokens_are_served_in_chunks_and_after_preemption(name: str, tmp_path: Path) -> None:
     """Two copies of the request, in a pool where the second loses its pages and is computed again."""
-    golden = json.loads((GOLDEN / f"{name}.json").read_text())
+    golden = read_golden(name)
     prompt, generated = golden["prompt"], golden["generated"]
     source = str(write_golden(tmp_path, golden))
     llms = (LLMSpec("llm", source, max_context=len(prompt) + len(generated), max_sequences=2),)

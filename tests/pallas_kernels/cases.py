@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import strategies as st
 
 from muxjax.pallas_kernels.attention_inputs import lane_of
 
@@ -11,6 +12,15 @@ BLOCK_ELEMENTS = 512
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 # Relative to values of order one: the rounding of the inputs is the reference's too, that of the output is not.
 TOLERANCE = {"float32": 2e-6, "bfloat16": 8e-3, "float16": 1e-3}
+
+# What LLMs ask of attention beyond the plain one.
+OPTIONS = st.fixed_dictionaries(
+    {
+        "sm_scale": st.floats(0.01, 0.4),
+        "sliding_window": st.none() | st.integers(1, 200),
+        "soft_cap": st.none() | st.floats(0.1, 100.0),
+    }
+)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from muxjax.pallas_kernels.paged_decode import paged_decode
 from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from muxjax.pallas_kernels.paged_decode.shapes import SHAPES
-from tests.pallas_kernels.cases import Case, assert_close, make_case
+from tests.pallas_kernels.cases import OPTIONS, Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "xla"]
 HEADS = [  # head size, query heads for each KV head, dtype
@@ -82,6 +82,13 @@ def test_any_lengths(
         padding_sequences=padding,
         max_past=70,
     )
+    check(case, implementation, **options)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seed=st.integers(0, 2**32), options=OPTIONS)
+def test_any_scale_window_and_cap(implementation: str, seed: int, options: dict[str, Any]) -> None:
+    case = make_case(np.random.default_rng(seed), past=[0, 5, 64, 150], rows=[1] * 4, kv_heads=1, group=3, head_dim=32)
     check(case, implementation, **options)
 
 

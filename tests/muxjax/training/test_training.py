@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,13 +67,17 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert rates[-1] == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("options", [{}, {"sliding_window": 9, "soft_cap": 2.0, "sm_scale": 0.4}], ids=["plain", "all"])
 @pytest.mark.parametrize("tokens", [5, BLOCK, BLOCK + 3])
-def test_blocked_attention_is_causal_attention(tokens: int) -> None:
+def test_blocked_attention_is_causal_attention(tokens: int, options: dict[str, Any]) -> None:
     keys = jax.random.split(jax.random.key(0), 3)
     queries = jax.random.normal(keys[0], (tokens, 4, 8))
     past = [jax.random.normal(key, (tokens, 2, 8)) for key in keys[1:]]
     np.testing.assert_allclose(
-        blocked_causal_attention(queries, *past), causal_attention(queries, *past), atol=2e-6, rtol=1e-5
+        blocked_causal_attention(queries, *past, **options),
+        causal_attention(queries, *past, **options),
+        atol=2e-6,
+        rtol=1e-5,
     )
 
 
