@@ -112,7 +112,7 @@ class Engine:
         self._aborts.append(request_id)
         self._work.set()
 
-    def seconds_since_turn(self) -> float:
+    def seconds_since_turn(self, llm: str) -> float:
         """See `Unit`."""
         return time.monotonic() - self._last_turn
 

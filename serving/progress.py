@@ -8,12 +8,15 @@ from muxjax.serving.endpoint import Endpoint
 
 
 class LLMState(StrEnum):
-    """Where an LLM stands."""
+    """Where an LLM stands; it takes requests when it is READY."""
 
     LOADING = "loading"
     COMPILING = "compiling"
     READY = "ready"
     FAILED = "failed"
+    STALLED = "stalled"  # its unit does not respond
+    DRAINING = "draining"  # what runs finishes, nothing new is taken
+    UNLOADED = "unloaded"  # it is none of this server's any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class Progress:
         total: programs to compile before it is served.
         seconds: since its loading began.
         endpoint: what frontends need to serve it; set when it is READY.
-        error: what went wrong and what to do; set when it FAILED.
+        error: what went wrong and what to do; set when it FAILED or is STALLED.
     """
 
     llm: str

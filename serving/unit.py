@@ -115,6 +115,6 @@ class Unit(Protocol):
         """The state now; safe to call from any thread."""
         ...
 
-    def seconds_since_turn(self) -> float:
-        """How long ago the unit's loop last went round; it does so when idle too. Never waits for the loop."""
+    def seconds_since_turn(self, llm: str) -> float:
+        """How long ago the loop that runs this LLM last went round; it does so when idle too. Never waits for it."""
         ...

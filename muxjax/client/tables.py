@@ -13,6 +13,8 @@ _COLORS = {
     pb.MODEL_STATE_COMPILING: "yellow",
     pb.MODEL_STATE_READY: "green",
     pb.MODEL_STATE_FAILED: "red",
+    pb.MODEL_STATE_STALLED: "red",
+    pb.MODEL_STATE_DRAINING: "yellow",
 }
 
 

@@ -14,6 +14,7 @@ from muxjax.config.schema import (
     LLM,
     CompileConfig,
     Config,
+    LoggingConfig,
     PoolConfig,
     SchedulerConfig,
     ServerConfig,
@@ -39,6 +40,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("scheduler", SchedulerConfig),
     ("server", ServerConfig),
     ("server.tls", TLSConfig),
+    ("logging", LoggingConfig),
     ("compile", CompileConfig),
 )
 _NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOConfig: "section", TLSConfig: "section"}

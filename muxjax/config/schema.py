@@ -162,6 +162,13 @@ class ServerConfig(Section):
         gt=0,
         description="Seconds after which a request without an earlier deadline ends; `null`: never.",
     )
+    engine_timeout: float = Field(
+        default=30.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that the engine's loop may take for one turn. After that health is NOT_SERVING, what runs "
+        "ends with an error and nothing new is taken, until the loop goes on.",
+    )
     drain_seconds: float = Field(
         default=30.0,
         ge=0,
@@ -172,6 +179,20 @@ class ServerConfig(Section):
 
 def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "muxjax" / "xla"
+
+
+class LoggingConfig(Section):
+    """What is written to standard error: a line for each request that ended, and all that goes wrong.
+
+    No line holds a prompt, a completion or a key.
+    """
+
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="`text`, `json` (one object a line), or `auto`: text on a terminal, else JSON."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important lines; `warning` leaves out those of requests."
+    )
 
 
 class CompileConfig(Section):
@@ -199,4 +220,5 @@ class Config(Section):
     pool: PoolConfig = Field(default_factory=lambda: PoolConfig())
     scheduler: SchedulerConfig = Field(default_factory=lambda: SchedulerConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
+    logging: LoggingConfig = Field(default_factory=lambda: LoggingConfig())
     compile: CompileConfig = Field(default_factory=lambda: CompileConfig())

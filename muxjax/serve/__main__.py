@@ -1,12 +1,12 @@
 """`python -m muxjax.serve [CONFIG] [--check] [--host HOST] [--port PORT] [--http-port PORT]`."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from muxjax.allocator import keep_freed_memory
 from muxjax.config import Config, ConfigurationError, LoadedConfig, load_config
+from muxjax.logs import log_to_stderr
 
 _WRONG_CONFIGURATION = 2
 _PIPE_WIDTH = 160
@@ -43,7 +43,8 @@ def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
         return 0
     from muxjax.serve.application import serve
 
-    return serve(config, plan, security)
+    with log_to_stderr(config.logging.format, config.logging.level):
+        return serve(config, plan, security)
 
 
 def _override(config: Config, options: argparse.Namespace) -> Config:
@@ -75,5 +76,4 @@ def _port(text: str) -> int:
 
 if __name__ == "__main__":
     keep_freed_memory()
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     sys.exit(main())

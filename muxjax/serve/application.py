@@ -19,6 +19,7 @@ from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.listen import ListenError
 from muxjax.serving.frontends.service import Service
+from muxjax.serving.frontends.watchdog import Watchdog
 from muxjax.serving.plan import UnitPlan
 from muxjax.serving.progress import LLMState, Progress
 
@@ -112,11 +113,13 @@ class Application:
     async def _load(self) -> None:
         """Load, then follow the LLMs' news for ever. Raises NothingToServeError."""
         self._engine.start()
-        kernels = asyncio.create_task(self._prepare_kernels())
+        watchdog = Watchdog(self._engine, self._service, self._config.server.engine_timeout, self._tell)
+        beside = [asyncio.create_task(self._prepare_kernels()), asyncio.create_task(watchdog.run())]
         try:
             await self._follow_news()
         finally:
-            kernels.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _prepare_kernels(self) -> None:
         """Say what attention runs on; where it is compiled first, weights are loaded meanwhile."""
@@ -127,13 +130,15 @@ class Application:
     async def _follow_news(self) -> None:
         is_settled = False
         while True:
-            progress = await self._news.get()
-            self._service.update(progress)
-            self._server.update(progress)
-            self._display.update(progress)
+            self._tell(await self._news.get())
             if not is_settled and all(llm.state in _SETTLED for llm in self._service.models()):
                 is_settled = True
                 self._show_closing()
+
+    def _tell(self, progress: Progress) -> None:
+        self._service.update(progress)
+        self._server.update(progress)
+        self._display.update(progress)
 
     def _show_closing(self) -> None:
         ready = [llm.endpoint for llm in self._service.models() if llm.endpoint is not None]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from muxjax.serving.progress import LLMState, Progress
 
-_STYLES = {LLMState.READY: "green", LLMState.FAILED: "red"}
+_STYLES = {LLMState.READY: "green", LLMState.FAILED: "red", LLMState.STALLED: "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,9 @@ class TerminalDisplay:
             LLMState.COMPILING: f"compiles {progress.done}/{progress.total}",
             LLMState.READY: f"ready in {progress.seconds:.1f} s",
             LLMState.FAILED: "failed",
+            LLMState.STALLED: "stalled",
+            LLMState.DRAINING: "draining",
+            LLMState.UNLOADED: "unloaded",
         }[progress.state]
         style = _STYLES.get(progress.state, "default")
         done = progress.total or 1 if progress.state is LLMState.READY else progress.done

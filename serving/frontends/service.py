@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt, characters
 from muxjax.serving.errors import ModelNotReady, RequestError, UnknownModel
 from muxjax.serving.frontends.access import Caller
+from muxjax.serving.frontends.request_log import RequestRecord
 from muxjax.serving.frontends.stream import ClientTooSlow, Stream
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import Output
@@ -63,7 +64,14 @@ class Service:
 
     def update(self, progress: Progress) -> None:
         """Take the news of one LLM; it is served from the moment that it is ready."""
+        if progress.state is LLMState.UNLOADED:
+            self._progress.pop(progress.llm, None)
+            return
         self._progress[progress.llm] = progress
+        if progress.state is LLMState.STALLED:
+            for stream in self._streams.values():
+                if stream.request.llm == progress.llm:
+                    stream.fail(ModelNotReady(f"model {progress.llm!r} is stalled: {progress.error}"))
 
     def models(self) -> list[Progress]:
         """Where each LLM stands, in the order of the configuration."""
@@ -74,7 +82,7 @@ class Service:
         progress = self._progress.get(name)
         if progress is None:
             raise UnknownModel(name, self._progress.keys())
-        if progress.endpoint is None or progress.state is LLMState.FAILED:
+        if progress.endpoint is None or progress.state is not LLMState.READY:
             why = f": {progress.error}" if progress.error else ": try again soon"
             raise ModelNotReady(f"model {name!r} is not ready ({progress.state}){why}")
         return progress.endpoint
@@ -92,6 +100,7 @@ class Service:
         *,
         caller: Caller,
         timeout: float | None = None,
+        client_id: str | None = None,
     ) -> AsyncIterator[Stream]:
         """The stream of one request; leaving the block early, for whatever reason, aborts the request.
 
@@ -101,10 +110,27 @@ class Service:
             sampling: fields of `SamplingParams`, as the client sent them.
             caller: who sent it, and pays for it.
             timeout: seconds from now after which the request ends; None leaves it to the server's own limit.
+            client_id: what the client calls the request, for the log.
 
         Raises:
             InvalidRequest, UnknownModel, ModelNotReady, Forbidden, ServerStopping, RefusedError.
         """
+        record = RequestRecord(model, caller.name, client_id)
+        ending: BaseException | None = None
+        try:
+            async with self._stream(model, prompt, sampling, caller, timeout) as stream:
+                record.stream = stream
+                yield stream
+        except BaseException as error:
+            ending = error
+            raise
+        finally:
+            record.write(ending)
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, model: str, prompt: Prompt, sampling: Mapping[str, object], caller: Caller, timeout: float | None
+    ) -> AsyncIterator[Stream]:
         started = time.monotonic()
         endpoint = self.endpoint(model)
         caller.check_model(model)

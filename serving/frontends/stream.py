@@ -1,6 +1,7 @@
 """One request's outputs on their way from the unit to its client."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -42,11 +43,15 @@ class Stream:
     Attributes:
         request: the request.
         completion_tokens: tokens of all completions so far.
+        first_output: when the first output came, of `time.monotonic`; None before it.
+        finish_reasons: of the completions that have ended.
     """
 
     def __init__(self, request: Request, max_unread: int = MAX_UNREAD) -> None:
         self.request = request
         self.completion_tokens = 0
+        self.first_output: float | None = None
+        self.finish_reasons: list[FinishReason] = []
         self._unfinished = request.sampling.n
         self._max_unread = max_unread
         self._unread = 0
@@ -68,6 +73,8 @@ class Stream:
         """Add what the unit delivered. Raises ClientTooSlow, once: the caller aborts the request."""
         if self._error is not None:
             return
+        if self.first_output is None:
+            self.first_output = time.monotonic()
         delta = self._deltas.setdefault(output.index, _Delta())
         delta.token_ids.extend(output.token_ids)
         delta.texts.append(output.text)
@@ -75,6 +82,7 @@ class Stream:
         self.completion_tokens += len(output.token_ids)
         self._unread += len(output.token_ids) + sum(len(entry.top_ids) for entry in output.logprobs)
         if output.finish_reason is not None:
+            self.finish_reasons.append(output.finish_reason)
             self._finish(output, delta)
         self._news.set()
         if self._unread > self._max_unread:

@@ -19,6 +19,8 @@ _STATES = {
     LLMState.COMPILING: pb.MODEL_STATE_COMPILING,
     LLMState.READY: pb.MODEL_STATE_READY,
     LLMState.FAILED: pb.MODEL_STATE_FAILED,
+    LLMState.STALLED: pb.MODEL_STATE_STALLED,
+    LLMState.DRAINING: pb.MODEL_STATE_DRAINING,
 }
 # Of a model's status, under the same names in the protocol.
 _FIGURES = (

@@ -26,6 +26,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._serving[name] = serving and not self._closed
         self._notify()
 
+    def forget(self, name: str) -> None:
+        """From now on the name is unknown."""
+        self._serving.pop(name, None)
+        self._notify()
+
     def close(self) -> None:
         """From now on everything is NOT_SERVING, and watchers are let go when they have heard so."""
         self._closed = True

@@ -45,6 +45,7 @@ class GrpcServer:
         max_requests: int = 256,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
+        self._service = service
         self._health = Health()
         self._server = grpc.aio.server(
             interceptors=[AskForKey(access)],
@@ -65,11 +66,13 @@ class GrpcServer:
 
     def update(self, progress: Progress) -> None:
         """Take the news of one LLM."""
-        is_ready = progress.state is LLMState.READY
-        self._health.set(progress.llm, is_ready)
-        if is_ready:
-            self._health.set("", True)
-            self._health.set(SERVICE, True)
+        if progress.state is LLMState.UNLOADED:
+            self._health.forget(progress.llm)
+        else:
+            self._health.set(progress.llm, progress.state is LLMState.READY)
+        is_any_ready = any(llm.state is LLMState.READY for llm in self._service.models())
+        self._health.set("", is_any_ready)
+        self._health.set(SERVICE, is_any_ready)
 
     def stop_accepting(self) -> None:
         """Tell health's watchers that the server is going away; calls are answered until `stop`."""

@@ -42,7 +42,8 @@ class Probes:
         if self._service.is_stopping:
             return respond(Health("stopping", models), HTTPStatus.SERVICE_UNAVAILABLE)
         if LLMState.READY not in models.values():
-            return respond(Health("loading", models), HTTPStatus.SERVICE_UNAVAILABLE)
+            status = "stalled" if LLMState.STALLED in models.values() else "loading"
+            return respond(Health(status, models), HTTPStatus.SERVICE_UNAVAILABLE)
         return respond(Health("ok", models))
 
     async def tell_version(self, request: web.Request) -> web.Response:

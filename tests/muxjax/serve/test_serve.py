@@ -229,7 +229,8 @@ def test_a_second_ctrl_c_stops_at_once(folder: Path) -> None:
         server.wait_for("stopped")
         assert server.process.wait(20) == 0
         assert server.process.stderr is not None
-        assert server.process.stderr.read() == ""
+        (line,) = server.process.stderr.read().splitlines()
+        assert json.loads(line)["reason"] == "ServerStopping"
 
 
 def test_when_nothing_loads_it_ends(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,6 +55,8 @@ class EchoUnit:
         step_seconds: between steps.
         refuse_with: raised by `submit`.
         fail_at: the completion's token at which a request ends with ERROR; None never.
+        hang: no step begins while it is set.
+        turned_at: when the last step began.
         live: requests that run, with their receivers.
         aborted: ids of requests that were aborted while they ran.
         deliveries: how often `deliver` was called, and with how many outputs.
@@ -63,6 +65,8 @@ class EchoUnit:
     step_seconds: float = 0.0005
     refuse_with: Exception | None = None
     fail_at: int | None = None
+    hang: threading.Event = field(default_factory=threading.Event)
+    turned_at: float = field(default_factory=time.monotonic)
     live: dict[str, tuple[Request, Deliver, int]] = field(default_factory=dict)
     aborted: list[str] = field(default_factory=list)
     deliveries: list[int] = field(default_factory=list)
@@ -80,8 +84,8 @@ class EchoUnit:
             if self.live.pop(request_id, None) is not None:
                 self.aborted.append(request_id)
 
-    def seconds_since_turn(self) -> float:
-        return 0.0
+    def seconds_since_turn(self, llm: str) -> float:
+        return time.monotonic() - self.turned_at
 
     def status(self) -> UnitStatus:
         with self.lock:
@@ -111,6 +115,9 @@ class EchoUnit:
     def run(self) -> None:
         """The steps; returns after `stopped` is set."""
         while not self.stopped.wait(self.step_seconds):
+            if self.hang.is_set():
+                continue
+            self.turned_at = time.monotonic()
             with self.lock:
                 receivers: dict[Deliver, list[Output]] = {}
                 for id_, (request, deliver, done) in list(self.live.items()):
