@@ -17,6 +17,7 @@ from muxjax.models.linear import init_weights, project
 from muxjax.models.mlp import MLP, GatedMLP
 from muxjax.models.moe import Experts
 from muxjax.models.norm import LayerNorm, RMSNorm, make_norm
+from muxjax.models.quantization import Weights, dequantize
 from muxjax.models.rope import RopeConfig, Rotate, apply_rope, make_rotation
 
 
@@ -56,9 +57,9 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.config = config
         if not config.tie_embeddings:
-            self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype)
+            self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype, in_axis=1)
         if config.learned_positions:
-            self.positions = init_weights(rngs, (config.max_context, config.hidden_size), dtype)
+            self.positions = init_weights(rngs, (config.max_context, config.hidden_size), dtype, in_axis=1)
         self.layers = self._make_layers(dtype, rngs)
         self.norm = make_norm(config, dtype=dtype)
         self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype)
@@ -173,11 +174,11 @@ class Decoder(nnx.Module):
     ) -> Float[Array, "tokens hidden"]:
         # Tied weights are kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are
         # slow on CPUs. (Written as [:, token_ids].T, the gather makes XLA widen all of them to float32.)
-        rows = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
-        hidden = rows[token_ids]
+        rows: Weights = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
+        hidden = dequantize(rows[token_ids])
         if self.config.embedding_scale != 1:
             hidden = hidden * jnp.asarray(self.config.embedding_scale, hidden.dtype)  # rounded, as in training
-        return hidden + self.positions[...][positions] if self.config.learned_positions else hidden
+        return hidden + dequantize(self.positions[...][positions]) if self.config.learned_positions else hidden
 
 
 def _make_mlp(config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> GatedMLP | MLP | Experts:

@@ -1,6 +1,7 @@
 """Hugging Face directories: config.json, generation_config.json, and safetensors in one or many files."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import CheckpointError, ConfigError, ModelError
 from muxjax.models.registry import find_architecture
-from muxjax.models.safetensors import read_safetensors
-from muxjax.models.weights import listed
+from muxjax.models.safetensors import StoredTensor, read_safetensors, write_safetensors
+from muxjax.models.weights import Slots, listed
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+MAX_SHARD_BYTES = 5_000_000_000  # as Hugging Face splits them
 
 
 def read_config(path: Path) -> tuple[str, DecoderConfig]:
@@ -62,8 +64,8 @@ def write_config(directory: Path, architecture: str, config: DecoderConfig, eos_
     (directory / "config.json").write_text(json.dumps(fields, indent=2) + "\n")
 
 
-def read_tensors(directory: Path) -> dict[str, np.ndarray]:
-    """All tensors of the checkpoint, mapped; through the index if the directory has one.
+def read_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """All tensors of the checkpoint, to be read; through the index if the directory has one.
 
     Raises:
         CheckpointError: files are missing or damaged, or the index does not agree with them.
@@ -78,7 +80,37 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
     )
 
 
-def _read_sharded(directory: Path) -> dict[str, np.ndarray]:
+def write_tensors(
+    directory: Path, slots: Slots, leaves: Mapping[str, np.ndarray], *, max_shard_bytes: int = MAX_SHARD_BYTES
+) -> None:
+    """Write the tensors that these parameters, layers stacked, were made of: read_tensors reads them.
+
+    One file, or several with an index where that one were larger than `max_shard_bytes`.
+    """
+    tensors = {name: (leaves[slot.parts[0].leaf].dtype, slot.shape) for name, slot in slots.items()}
+
+    def make(name: str) -> np.ndarray:
+        return slots[name].join(leaves)
+
+    sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in tensors.items()}
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > max_shard_bytes:
+            shards.append([])
+        shards[-1].append(name)
+    if len(shards) == 1:
+        write_safetensors(directory / WEIGHTS, tensors, make)
+        return
+    files = {}
+    for number, names in enumerate(shards, start=1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        write_safetensors(directory / file, {name: tensors[name] for name in names}, make)
+        files.update(dict.fromkeys(names, file))
+    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": files}
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _read_sharded(directory: Path) -> dict[str, StoredTensor]:
     index = directory / INDEX
     files = _read_json(index, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):

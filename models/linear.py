@@ -8,17 +8,37 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from muxjax.models.quantization import Int8Weights, Weights
 
 
 def project(
-    inputs: Float[Array, "tokens in"], weights: Float[Array, "in *out"], *, accumulate: DTypeLike | None = None
+    inputs: Float[Array, "tokens in"], weights: Weights, *, accumulate: DTypeLike | None = None
 ) -> Float[Array, "tokens *out"]:
-    """inputs @ weights, whatever number of axes the output has; in the inputs' dtype, or in that of `accumulate`."""
+    """inputs @ weights[in, *out], whatever number of axes the output has.
+
+    The result has the inputs' dtype, or that of `accumulate`.
+    """
+    if isinstance(weights, Int8Weights):
+        wide = project(inputs, weights.values.astype(inputs.dtype), accumulate=jnp.float32)
+        return (wide * weights.scales[0]).astype(accumulate or inputs.dtype)
     if inputs.shape[0] == 1 and inputs.dtype == jnp.bfloat16:
         # XLA's CPU backend runs a bf16 product of one row several times slower than one of two.
         return project(jnp.concatenate([inputs, inputs]), weights, accumulate=accumulate)[:1]
     return jnp.tensordot(inputs, weights, axes=1, preferred_element_type=accumulate)
+
+
+def project_grouped(
+    inputs: Float[Array, "tokens in"], weights: Weights, group_sizes: Int[Array, " groups"]
+) -> Float[Array, "tokens out"]:
+    """Each group's rows, which follow each other, times its own matrix of weights[groups, in, out]."""
+    if not isinstance(weights, Int8Weights):
+        return jax.lax.ragged_dot(inputs, weights, group_sizes)
+    values = weights.values.astype(inputs.dtype)
+    wide = jax.lax.ragged_dot(inputs, values, group_sizes, preferred_element_type=jnp.float32)
+    group = jnp.searchsorted(jnp.cumsum(group_sizes), jnp.arange(inputs.shape[0]), side="right")
+    return (wide * weights.scales[group, 0]).astype(inputs.dtype)
 
 
 def add_bias(outputs: Float[Array, "tokens *out"], bias: nnx.Param[Array] | None) -> Float[Array, "tokens *out"]:
@@ -31,9 +51,16 @@ def init_bias(shape: Sequence[int], dtype: DTypeLike) -> nnx.Param[Array]:
     return nnx.Param(jnp.zeros(tuple(shape), dtype))
 
 
-def init_weights(rngs: nnx.Rngs, shape: Sequence[int], dtype: DTypeLike, *, stddev: float = 0.02) -> nnx.Param[Array]:
-    """A parameter drawn uniformly, with mean 0 and the given standard deviation."""
-    return nnx.Param(_hashed_uniform(rngs.params(), tuple(shape), dtype, stddev * math.sqrt(3)))
+def init_weights(
+    rngs: nnx.Rngs, shape: Sequence[int], dtype: DTypeLike, *, stddev: float = 0.02, in_axis: int | None = 0
+) -> nnx.Param[Array]:
+    """A parameter drawn uniformly, with mean 0 and the given standard deviation.
+
+    `in_axis` is the axis that products sum over: quantization gives each channel of the others a scale of its own. It
+    is 1 for a stack of experts `[experts, in, out]`, and for an embedding `[vocab, hidden]`, whose rows are looked up;
+    None is for weights that are not to be quantized, such as a router's.
+    """
+    return nnx.Param(_hashed_uniform(rngs.params(), tuple(shape), dtype, stddev * math.sqrt(3)), in_axis=in_axis)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype", "bound"))

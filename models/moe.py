@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from muxjax.models.config import DecoderConfig, ExpertsConfig
-from muxjax.models.linear import init_weights, project
+from muxjax.models.linear import init_weights, project, project_grouped
 from muxjax.models.mlp import gate
 
 Weights = Float[Array, "tokens per_token"]
@@ -21,9 +21,9 @@ class Experts(nnx.Module):
         self.activation = config.activation
         self.experts = experts
         num, inner = experts.num_experts, experts.intermediate_size
-        self.router = init_weights(rngs, (config.hidden_size, num), dtype)
-        self.gate_up = init_weights(rngs, (num, config.hidden_size, 2, inner), dtype)
-        self.down = init_weights(rngs, (num, inner, config.hidden_size), dtype)
+        self.router = init_weights(rngs, (config.hidden_size, num), dtype, in_axis=None)
+        self.gate_up = init_weights(rngs, (num, config.hidden_size, 2, inner), dtype, in_axis=1)
+        self.down = init_weights(rngs, (num, inner, config.hidden_size), dtype, in_axis=1)
 
     def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
         weights, chosen = self._route(hidden)
@@ -39,9 +39,9 @@ class Experts(nnx.Module):
         order = jnp.argsort(chosen.ravel())  # row i of what follows belongs to token order[i] // per_token
         group_sizes = jnp.bincount(chosen.ravel(), length=num)
         inputs = hidden[order // per_token]
-        gate_up = jax.lax.ragged_dot(inputs, self.gate_up[...].reshape(num, hidden.shape[1], -1), group_sizes)
+        gate_up = project_grouped(inputs, self.gate_up[...].reshape(num, hidden.shape[1], -1), group_sizes)
         gates, up = jnp.split(gate_up, 2, axis=1)
-        outputs = jax.lax.ragged_dot(gate(self.activation, gates, up), self.down[...], group_sizes)
+        outputs = project_grouped(gate(self.activation, gates, up), self.down[...], group_sizes)
         by_token = jnp.zeros_like(outputs).at[order].set(outputs).reshape(*chosen.shape, -1)
         return jnp.einsum("tk,tkd->td", weights, by_token.astype(jnp.float32))
 

@@ -1,7 +1,7 @@
 """Which architectures there are, by the names that Hugging Face's config.json gives them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -11,7 +11,7 @@ from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import ConfigError
-from muxjax.models.weights import FusedSlot, TensorSlot
+from muxjax.models.weights import Slots
 
 
 class Architecture(ABC):
@@ -29,7 +29,7 @@ class Architecture(ABC):
         """The fields of config.json that read_config turns back into `config`."""
 
     @abstractmethod
-    def tensor_slots(self, config: DecoderConfig) -> Mapping[str, TensorSlot | FusedSlot]:
+    def tensor_slots(self, config: DecoderConfig) -> Slots:
         """For every tensor of a Hugging Face checkpoint, where it goes in the parameters of `build`."""
 
     def canonical_name(self, tensor: str) -> str:

@@ -1,8 +1,8 @@
-"""From named tensors to the parameters of a module."""
+"""What a module's parameters are called, and which of a checkpoint's tensors they are made of."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import jax
@@ -11,8 +11,16 @@ from flax import nnx
 
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import CheckpointError
+from muxjax.models.quantization import Int8Weights
 
 Index = tuple[int | slice, ...]
+LAYERS = "layers."
+
+ShardingOf = Callable[[str, tuple[int, ...]], jax.sharding.Sharding]
+"""sharding(name, shape): where a parameter goes."""
+
+Fit = Callable[[str, jax.Array], jax.Array | Int8Weights]
+"""fit(name, array): what becomes of a parameter as soon as it is there, such as its quantized form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +28,9 @@ class TensorSlot:
     """The place of one checkpoint tensor in the module's parameters.
 
     Attributes:
-        leaf: the parameter's dotted name, such as "layers.attention.qkv".
+        leaf: the parameter's dotted name, such as "layers.attention.qkv"; of the stack, if layers are stacked.
         shape: the tensor's shape in the checkpoint.
-        index: the part of the parameter that the tensor fills; the whole if empty.
+        index: the part of the parameter that the tensor fills; the whole if empty. In a stack it begins with the layer.
         transpose: whether the checkpoint has it as [out, in], where the parameter is [in, out].
     """
 
@@ -36,14 +44,20 @@ class TensorSlot:
         """As of a FusedSlot: itself."""
         return (self,)
 
-    def split(self, tensor: np.ndarray) -> list[np.ndarray]:
+    @property
+    def cuts(self) -> tuple[tuple[slice, ...], ...]:
         """As of a FusedSlot: the whole tensor."""
-        return [tensor]
+        return ((),)
 
     def join(self, leaves: Mapping[str, np.ndarray]) -> np.ndarray:
         """The tensor as the checkpoint has it, out of the parameters."""
         part = leaves[self.leaf][*self.index, ...]
         return part.reshape(self.shape[::-1]).T if self.transpose else part.reshape(self.shape)
+
+    def of_layer(self) -> "TensorSlot":
+        """The same place where layers are apart: "layers.norm.scale"[3, ...] becomes "layers.3.norm.scale"[...]."""
+        layer, *index = self.index
+        return replace(self, leaf=self.leaf.replace(LAYERS, f"{LAYERS}{layer}.", 1), index=tuple(index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +79,12 @@ class FusedSlot:
         shape[self.axis] = sum(part.shape[self.axis] for part in self.parts)
         return tuple(shape)
 
-    def split(self, tensor: np.ndarray) -> list[np.ndarray]:
-        """The parts of the tensor, as views."""
-        ends = np.cumsum([part.shape[self.axis] for part in self.parts])
-        return np.split(tensor, ends[:-1], axis=self.axis)
+    @property
+    def cuts(self) -> tuple[tuple[slice, ...], ...]:
+        """Where in the tensor each part lies."""
+        before = (slice(None),) * self.axis
+        sizes = [part.shape[self.axis] for part in self.parts]
+        return tuple((*before, slice(end - size, end)) for size, end in zip(sizes, accumulate(sizes), strict=True))
 
     def join(self, leaves: Mapping[str, np.ndarray]) -> np.ndarray:
         """The tensor as the checkpoint has it, out of the parameters."""
@@ -77,20 +93,53 @@ class FusedSlot:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A module without its arrays: what its parameters are called, and their shapes."""
+    """A module without its arrays: what its parameters are called, and their shapes.
+
+    Attributes:
+        graph: all that is no array.
+        leaves: the parameters' shapes and dtypes.
+        in_axes: of the weights that can be quantized, the axis that products sum over (see `linear.init_weights`).
+        is_unrolled: whether its layers are one by one.
+    """
 
     graph: nnx.GraphDef[Decoder]
     leaves: Mapping[str, jax.ShapeDtypeStruct]
+    in_axes: Mapping[str, int]
+    is_unrolled: bool
 
     @classmethod
     def of(cls, build: Callable[[], Decoder]) -> "Skeleton":
         """The skeleton of what `build` would make; no array is allocated."""
-        graph, state = nnx.split(nnx.eval_shape(build))
-        return cls(graph, flatten_names(nnx.to_pure_dict(state)))
+        module = nnx.eval_shape(build)
+        graph, state = nnx.split(module)
+        variables = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
+        in_axes = {name: variable.get_metadata().get("in_axis") for name, variable in variables.items()}
+        return cls(
+            graph,
+            {name: variable.get_value() for name, variable in variables.items()},
+            {name: axis for name, axis in in_axes.items() if axis is not None},
+            isinstance(module.layers, nnx.List),
+        )
 
-    def fill(self, arrays: Mapping[str, jax.Array]) -> Decoder:
+    def with_sharding(self, sharding: ShardingOf) -> "Skeleton":
+        """The same, where each leaf knows the devices that it goes to."""
+        leaves = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding(name, leaf.shape))
+            for name, leaf in self.leaves.items()
+        }
+        return replace(self, leaves=leaves)
+
+    def find(self, slot: TensorSlot) -> TensorSlot:
+        """The slot as this skeleton has it, be its layers stacked or apart."""
+        return slot if slot.leaf in self.leaves else slot.of_layer()
+
+    def fill(self, arrays: Mapping[str, jax.Array | Int8Weights]) -> Decoder:
         """The module with these arrays as its parameters."""
         return nnx.merge(self.graph, nest_names(arrays))
+
+
+Slots = Mapping[str, TensorSlot | FusedSlot]
+"""For every tensor of a checkpoint, where it goes."""
 
 
 def flatten_names(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,31 +160,6 @@ def nest_names(leaves: Mapping[str, Any]) -> dict[str | int, Any]:
     return tree
 
 
-def place_tensors(
-    tensors: Mapping[str, np.ndarray],
-    slots: Mapping[str, TensorSlot | FusedSlot],
-    leaves: Mapping[str, jax.ShapeDtypeStruct],
-) -> dict[str, jax.Array]:
-    """Copy checkpoint tensors into arrays of the parameters' shapes and dtypes.
-
-    Raises:
-        CheckpointError: the tensors are not those that the slots describe; the message lists all that are wrong.
-    """
-    check_fit(
-        {name: tensor.shape for name, tensor in tensors.items()}, {name: slot.shape for name, slot in slots.items()}
-    )
-    _check_slots_fill_leaves(slots, leaves)
-    arrays: dict[str, np.ndarray] = {}
-    for name, whole in slots.items():
-        for slot, tensor in zip(whole.parts, whole.split(tensors[name]), strict=True):
-            leaf = leaves[slot.leaf]
-            if slot.leaf not in arrays:
-                arrays[slot.leaf] = np.empty(leaf.shape, leaf.dtype)
-            part = arrays[slot.leaf][*slot.index, ...]  # the ellipsis makes it a view even of a scalar
-            part[...] = (tensor.T if slot.transpose else tensor).reshape(part.shape)
-    return {name: jax.device_put(array) for name, array in arrays.items()}
-
-
 def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> None:
     """Compare the shapes of a checkpoint's tensors with those that the configuration asks for.
 
@@ -153,18 +177,6 @@ def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[i
     ]
     if problems:
         raise CheckpointError(f"the weights do not fit the configuration:{listed(problems)}")
-
-
-def _check_slots_fill_leaves(
-    slots: Mapping[str, TensorSlot | FusedSlot], leaves: Mapping[str, jax.ShapeDtypeStruct]
-) -> None:
-    filled = dict.fromkeys(leaves, 0)
-    for slot in slots.values():
-        for part in slot.parts:
-            filled[part.leaf] += math.prod(part.shape)
-    partly = [name for name, leaf in leaves.items() if filled[name] != math.prod(leaf.shape)]
-    if partly:
-        raise CheckpointError(f"the architecture's tensor slots do not fill {', '.join(partly)}: this is a bug in it")
 
 
 def listed(problems: Iterable[str], *, most: int = 20) -> str:
