@@ -64,7 +64,7 @@ def _load(
 ) -> LLMRuntime | None:
     """The LLM with the programs that it needs, or None if it is to stop."""
     report(Progress(plan.name, LLMState.LOADING))
-    model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype))
+    model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype), unroll=True)
     runtime = executor.load(plan.spec, model, plan.max_context)
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile") as workers:
         for done, total in runtime.compile_needed(workers):
