@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,18 @@ from muxjax.models.quantization import Weights, dequantize
 from muxjax.models.rope import RopeConfig, Rotate, apply_rope, make_rotation
 
 
+class Layer(Protocol):
+    """What a decoder stacks: a module made from the configuration, which knows nothing of caches."""
+
+    def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None: ...
+
+    def __call__(
+        self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
+    ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
+        """The residual stream after this layer, and the tokens' keys and values exactly as `attend` got them."""
+        ...
+
+
 class DecoderLayer(nnx.Module):
     """Attention and MLP, each added to the residual stream; normalised before, or after, or both."""
 
@@ -35,7 +47,6 @@ class DecoderLayer(nnx.Module):
     def __call__(
         self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
     ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
-        """The residual stream after this layer, and the tokens' keys and values exactly as `attend` got them."""
         attended, keys_values = self.attention(_normed(self.attention_norm, hidden), rotate, attend)
         hidden = hidden + _normed(self.attention_post_norm, attended)
         fed_forward = self.mlp(_normed(self.mlp_norm, hidden))
@@ -51,8 +62,8 @@ class Decoder(nnx.Module):
     may put another kind of layer in `layer_class`.
     """
 
-    layer_class: ClassVar[type[DecoderLayer]] = DecoderLayer
-    layers: DecoderLayer | nnx.List[DecoderLayer]
+    layer_class: ClassVar[type[Layer]] = DecoderLayer
+    layers: Layer | nnx.List[Layer]
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.config = config
@@ -90,7 +101,7 @@ class Decoder(nnx.Module):
         rotations = self._make_rotations(positions, lengths)
 
         def run_layer(
-            hidden: Array, layer: DecoderLayer, layer_input: PyTree[Array] | None, config: LayerConfig
+            hidden: Array, layer: Layer, layer_input: PyTree[Array] | None, config: LayerConfig
         ) -> tuple[Array, KeyValues]:
             def attend_in_layer(*qkv: Array) -> Array:
                 inputs = qkv if layer_inputs is None else (*qkv, layer_input)
@@ -139,7 +150,7 @@ class Decoder(nnx.Module):
         """Next-token logits in float32, of rows that __call__ returned."""
         return cap(project(hidden, self.head[...], accumulate=jnp.float32), self.config.logit_soft_cap)
 
-    def _make_layers(self, dtype: DTypeLike, rngs: nnx.Rngs) -> DecoderLayer | nnx.List[DecoderLayer]:
+    def _make_layers(self, dtype: DTypeLike, rngs: nnx.Rngs) -> Layer | nnx.List[Layer]:
         config = self.config
         if not config.is_stacked:
             of_layers = [dataclasses.replace(config, experts=layer.experts) for layer in config.layers]
@@ -147,12 +158,12 @@ class Decoder(nnx.Module):
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
-        def stacked_layers(rngs: nnx.Rngs) -> DecoderLayer:
+        def stacked_layers(rngs: nnx.Rngs) -> Layer:
             return self.layer_class(config, dtype=dtype, rngs=rngs)
 
         return stacked_layers(rngs)
 
-    def _layer(self, index: int) -> DecoderLayer:
+    def _layer(self, index: int) -> Layer:
         if isinstance(self.layers, nnx.List):
             return self.layers[index]
         graph, stack = nnx.split(self.layers)

@@ -48,7 +48,8 @@ _NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOCo
 
 def reference(example: str) -> str:
     """The page, with an example's text in it."""
-    lines = [_HEAD.format(example=example), f"`llms`: {Config.model_fields['llms'].description}"]
+    lines = [_HEAD.format(example=example)]
+    lines += ["\n\n".join(f"`{name}`: {Config.model_fields[name].description}" for name in ("llms", "architectures"))]
     for title, section in _SECTIONS:
         lines += ["", f"## {title}", "", inspect.getdoc(section) or "", ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]

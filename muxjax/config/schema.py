@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from muxjax.config.fields import Bytes, File, Name, OptionalPath, Source
+from muxjax.config.fields import Bytes, File, Module, Name, OptionalPath, Source
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -216,6 +216,11 @@ class Config(Section):
         default_factory=_demo_models,
         min_length=1,
         description="The LLMs to serve, by the names that clients use. Default: the demo models.",
+    )
+    architectures: list[Module] = Field(
+        default_factory=list,
+        description="Python modules to import first, which register architectures of your own "
+        "([extending.md](extending.md)).",
     )
     pool: PoolConfig = Field(default_factory=lambda: PoolConfig())
     scheduler: SchedulerConfig = Field(default_factory=lambda: SchedulerConfig())

@@ -1,8 +1,11 @@
 """What the engine needs to know of a configuration, with the defaults that depend on the device."""
 
+import importlib
+
 import jax
 
 from muxjax.config.schema import Config, PoolConfig
+from muxjax.serving.plan import PlanError
 from muxjax.serving.spec import SLO, LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 
 _CPU_POOL_BYTES = 512 << 20
@@ -11,7 +14,12 @@ _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def unit_spec(config: Config) -> UnitSpec:
-    """The unit of all configured LLMs on this process's device."""
+    """The unit of all configured LLMs on this process's device; their architectures are known from now on.
+
+    Raises:
+        PlanError: a module with architectures cannot be imported.
+    """
+    _import_architectures(config)
     dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return UnitSpec(
         llms=tuple(
@@ -30,6 +38,17 @@ def unit_spec(config: Config) -> UnitSpec:
         pool=_pool_spec(config.pool, config.pool.dtype or dtype),
         scheduling=SchedulingSpec(**config.scheduler.model_dump()),
     )
+
+
+def _import_architectures(config: Config) -> None:
+    problems = []
+    for module in config.architectures:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            problems.append(f"architectures: cannot import {module}: {type(error).__name__}: {error}")
+    if problems:
+        raise PlanError("\n".join(problems))
 
 
 def _pool_spec(pool: PoolConfig, dtype: str) -> PoolSpec:
