@@ -1,4 +1,4 @@
-"""Text to tokens and back, by a model's own tokenizer.json."""
+"""Text to tokens and back, by a model's own tokenizer.json or tokenizer.model."""
 
 import json
 import re
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-
 from muxjax.models.chat import ChatTemplate, ChatTemplateError, fence_special_tokens, special_token_pattern
 from muxjax.models.errors import ModelError
-from muxjax.models.token_bytes import TokenBytes
+from muxjax.models.sentencepiece_model import ADDED_FILE, SENTENCEPIECE_FILE, SentencePieceModel
+from muxjax.models.tokenizer_json import TokenizerJson
 
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
+FILES = (TOKENIZER_FILE, SENTENCEPIECE_FILE, CONFIG_FILE, TEMPLATE_FILE, ADDED_FILE)
 ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
 
 
@@ -32,25 +32,26 @@ class Tokenizer:
 
     def __init__(self, directory: Path, config: Mapping[str, Any], template: str | None) -> None:
         self._directory = directory
-        self._with_specials = _read_tokenizer(directory / TOKENIZER_FILE)
-        self._plain = _read_tokenizer(directory / TOKENIZER_FILE)
-        self._plain.encode_special_tokens = True  # which, against its name, encodes them as ordinary text
         names = {role: name for role in ROLES if (name := _token_name(config.get(role))) is not None}
-        _mark_special(self._with_specials, names)
-        _mark_special(self._plain, names)
-        added = self._plain.get_added_tokens_decoder()
-        self._special = {token.content: token_id for token_id, token in added.items() if token.special}
+        self._vocabulary: TokenizerJson | SentencePieceModel
+        if (directory / TOKENIZER_FILE).is_file():
+            self._vocabulary = TokenizerJson(directory / TOKENIZER_FILE, names)
+        else:
+            self._vocabulary = SentencePieceModel(directory, config, names)
+        self._special = self._vocabulary.special
         self._names = {token_id: name for name, token_id in self._special.items()}
         roles = {name for role, name in names.items() if role != "unk_token"}
         self._control_ids = frozenset(
             token_id for name, token_id in self._special.items() if name in roles or name != names.get("unk_token")
         )
         self._pattern = special_token_pattern(self._special)
-        self._prefix = self._find_prefix(config, names.get("bos_token"))
         self.bos_token_id: int | None = self._special.get(names.get("bos_token", ""))
-        self.vocab_size: int = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        wanted = config.get("add_bos_token")
+        adds_bos = self._vocabulary.adds_bos if wanted is None else wanted
+        self._prefix = (self.bos_token_id,) if adds_bos and self.bos_token_id is not None else ()
+        self.vocab_size: int = self._vocabulary.vocab_size
         self._template = None if template is None else ChatTemplate(template, names)
-        self.token_bytes = TokenBytes(self._plain)
+        self.token_bytes = self._vocabulary.token_bytes
 
     @classmethod
     def load(cls, directory: str | Path) -> "Tokenizer | None":
@@ -61,17 +62,22 @@ class Tokenizer:
             ChatTemplateError: the chat template does not compile.
         """
         directory = Path(directory)
-        if not (directory / TOKENIZER_FILE).is_file():
+        if not any((directory / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
             return None
         config = _read_config(directory / CONFIG_FILE)
+        template, path = _read_template(directory, config)
         try:
-            return cls(directory, config, _read_template(directory, config))
+            return cls(directory, config, template)
         except ChatTemplateError as error:
-            raise ChatTemplateError(f"{directory}: {error}") from error
+            raise ChatTemplateError(f"{path}: {error}") from error
+        except TokenizerError:
+            raise
+        except ModelError as error:
+            raise TokenizerError(str(error)) from error
 
     def save(self, directory: Path) -> None:
         """Copy the tokenizer's files to another model's directory."""
-        for name in (TOKENIZER_FILE, CONFIG_FILE, TEMPLATE_FILE):
+        for name in FILES:
             if (self._directory / name).is_file() and directory.resolve() != self._directory.resolve():
                 shutil.copyfile(self._directory / name, directory / name)
 
@@ -115,45 +121,28 @@ class Tokenizer:
         fenced, fence = fence_special_tokens(messages, self._pattern)
         text = _well_formed(self._template.render(fenced, add_generation_prompt=add_generation_prompt))
         if not fence:
-            return self._with_specials.encode(text, add_special_tokens=False).ids
+            return self._vocabulary.encode_written(text)
         token_ids: list[int] = []
         for piece in re.split(f"((?:{self._pattern.pattern})(?!{fence}))", text):
             special = self._special.get(piece)
-            token_ids += self._encode_plain(piece.replace(fence, "")) if special is None else [special]
+            plain = piece.replace(fence, "")
+            token_ids += self._encode_plain(plain, after_special=bool(token_ids)) if special is None else [special]
         return token_ids
 
-    def _encode_plain(self, text: str) -> list[int]:
-        token_ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+    def _encode_plain(self, text: str, *, after_special: bool = False) -> list[int]:
+        token_ids = self._vocabulary.encode(text, after_special=after_special)
         if self._control_ids.isdisjoint(token_ids):
             return token_ids
         # The vocabulary itself spells a special token: cut the text inside each one, so that no token can.
         cuts = [match.start() + 1 for match in self._pattern.finditer(text)]
         parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-        encoded = [self._plain.encode(part, add_special_tokens=False).ids for part in parts]
+        encoded = [self._vocabulary.encode(part) for part in parts]
         return [token_id for ids in encoded for token_id in ids if token_id not in self._control_ids]
-
-    def _find_prefix(self, config: Mapping[str, Any], bos_token: str | None) -> tuple[int, ...]:
-        """What comes before a text: as tokenizer_config.json says, else as tokenizer.json's post-processor does it."""
-        bos = self._special.get(bos_token or "")
-        wanted = config.get("add_bos_token")
-        if wanted is None:
-            wanted = bos in self._with_specials.encode("", add_special_tokens=True).ids
-        return (bos,) if wanted and bos is not None else ()
 
 
 def _well_formed(text: str) -> str:
     """The text with U+FFFD for lone surrogates, which JSON can spell but UTF-8 cannot."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
-        raise TokenizerError(f"{path}: the tokenizer cannot be read ({error}); copy it again") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -168,33 +157,29 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _read_template(directory: Path, config: Mapping[str, Any]) -> str | None:
-    """chat_template.jinja, else tokenizer_config.json's chat_template: one, or the one named "default" of several."""
+def _read_template(directory: Path, config: Mapping[str, Any]) -> tuple[str | None, Path]:
+    """chat_template.jinja, else tokenizer_config.json's chat_template: one, or the one named "default" of several.
+
+    Returns:
+        The template, and the file that it is from.
+    """
     path = directory / TEMPLATE_FILE
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8"), path
         except (OSError, ValueError) as error:
-            raise ChatTemplateError(f"{TEMPLATE_FILE} cannot be read: {error}") from error
+            raise ChatTemplateError(f"{path}: cannot be read: {error}") from error
+    path = directory / CONFIG_FILE
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")
     if template is not None and not isinstance(template, str):
-        raise TokenizerError(
-            f"{directory / CONFIG_FILE}: chat_template must be a string, not {type(template).__name__}"
-        )
-    return template
+        raise TokenizerError(f"{path}: chat_template must be a string, not {type(template).__name__}")
+    return template, path
 
 
 def _token_name(value: Any) -> str | None:
     """A special token's text; tokenizer_config.json has it plain or as {"content": ...}."""
     content = value.get("content") if isinstance(value, dict) else value
     return content if isinstance(content, str) else None
-
-
-def _mark_special(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str]) -> None:
-    """Make the tokens that tokenizer_config.json gives a role special, where tokenizer.json forgot to."""
-    known = [name for name in names.values() if tokenizer.token_to_id(name) is not None]
-    already = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
-    tokenizer.add_special_tokens([name for name in known if name not in already])
