@@ -26,6 +26,7 @@ from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import Sequence
 from muxjax.serving.statistics import LLMStatistics, Percentiles
 from muxjax.serving.steps import MAX_FAILURES, Steps
+from muxjax.serving.trace import TraceWriter
 from muxjax.serving.unit import Deliver, LLMStatus, RefusedError, UnitStatus
 
 _log = logging.getLogger(__name__)
@@ -45,8 +46,8 @@ class Engine:
     others go on. Should the loop itself fail, all requests end with an error; if it keeps failing, it ends.
     """
 
-    def __init__(self, plan: UnitPlan, report: Report) -> None:
-        """`report` hears how each LLM's loading goes, from the loading thread."""
+    def __init__(self, plan: UnitPlan, report: Report, trace: TraceWriter | None = None) -> None:
+        """`report` hears how the LLMs fare, from the unit's own threads; `trace` of all that runs."""
         self._plan = plan
         self._report = report
         self._pool, self._scheduler = build_scheduler(plan)
@@ -56,12 +57,13 @@ class Engine:
         self._started = time.monotonic()
         self._statistics = {llm.name: LLMStatistics(llm.spec.slo, self._started) for llm in plan.llms}
         self._outbox = Outbox()
-        self._live = LiveCompletions(self._scheduler, self._statistics, self._outbox)
+        self._trace = trace
+        self._live = LiveCompletions(self._scheduler, self._statistics, self._outbox, trace)
         self._sequence_ids = itertools.count(1)
         self._aborts: deque[str] = deque()
         self._lock = threading.Lock()
         self._steps = Steps(
-            self._scheduler, self._executor, self._live, self._statistics, self._lock, give_up=self._give_up
+            self._scheduler, self._executor, self._live, self._statistics, self._lock, trace, give_up=self._give_up
         )
         self._work = threading.Event()
         self._last_turn = self._started
@@ -154,6 +156,9 @@ class Engine:
                 if thread.is_alive():
                     _log.error("the %s thread does not end; it is left behind", thread.name)
         self._executor.close()
+        if self._trace is not None and not self._threads[1].is_alive():
+            self._trace.close()
+            self._trace = None
 
     def _ready_runtime(self, llm: str) -> LLMRuntime:
         if self._draining:
@@ -195,6 +200,8 @@ class Engine:
             tpot=Percentiles.of(statistics.tpot.values(now)),
             slo=statistics.slo,
             slo_attainment=statistics.attainment(now),
+            ended=dict(statistics.ended),
+            latencies=statistics.latencies(),
         )
 
     def _load(self) -> None:
@@ -262,6 +269,8 @@ class Engine:
             with self._lock:
                 self._pool.check_integrity()
             self._is_checked = True
+        if self._trace is not None:
+            self._trace.flush()
         self._work.wait(_IDLE_SECONDS)
         self._work.clear()
 

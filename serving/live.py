@@ -11,6 +11,7 @@ from muxjax.serving.sampling import NOT_FINITE
 from muxjax.serving.scheduler.job import JobKind, Step
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.statistics import LLMStatistics
+from muxjax.serving.trace import TraceWriter
 from muxjax.serving.unit import Deliver
 
 _log = logging.getLogger(__name__)
@@ -25,8 +26,15 @@ class LiveCompletions:
         completions: by the ids of their sequences; to read only.
     """
 
-    def __init__(self, scheduler: Scheduler, statistics: Mapping[str, LLMStatistics], outbox: Outbox) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        statistics: Mapping[str, LLMStatistics],
+        outbox: Outbox,
+        trace: TraceWriter | None = None,
+    ) -> None:
         self._scheduler = scheduler
+        self._trace = trace
         self._statistics = statistics
         self._outbox = outbox
         self.completions: dict[int, Completion] = {}
@@ -87,6 +95,8 @@ class LiveCompletions:
         del self._receivers[sequence_id]
         statistics = self._statistics[completion.request.llm]
         statistics.completion_ended(reason, completion.timing, completion.num_generated, now)
+        if self._trace is not None:
+            self._trace.completion(completion, reason, now)
 
 
 def _last_output(completion: Completion, reason: FinishReason, error: str | None) -> Output:

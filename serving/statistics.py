@@ -5,13 +5,34 @@ Everything is written and read under the engine's lock; nothing here takes one.
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from muxjax.serving.histogram import Histogram, HistogramCounts
 from muxjax.serving.request import FinishReason
 from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.spec import SLO
 
+LATENCY_BUCKETS: Mapping[str, Sequence[float]] = {
+    "time_to_first_token_seconds": (
+        *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0),
+        *(80.0, 160.0, 640.0, 2560.0),
+    ),
+    "inter_token_latency_seconds": (
+        *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0),
+        *(20.0, 40.0, 80.0),
+    ),
+    **dict.fromkeys(
+        (
+            "e2e_request_latency_seconds",
+            "request_queue_time_seconds",
+            "request_prefill_time_seconds",
+            "request_decode_time_seconds",
+        ),
+        (0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0, 240.0),
+    ),
+}
+"""Upper bounds of the histograms' buckets, by vLLM's names; those of the first are its too."""
 RATE_SECONDS = 10
 """How far back rates and shares of the steps' time look."""
 LATENCY_SECONDS = 60.0
@@ -135,12 +156,21 @@ class LLMStatistics:
         self.tokens = RecentSum()
         self.job_seconds = {kind: RecentSum() for kind in JobKind}
         self._since = now
+        self._latencies = {name: Histogram(bounds) for name, bounds in LATENCY_BUCKETS.items()}
+        self._between_tokens = self._latencies["inter_token_latency_seconds"]
+
+    def latencies(self) -> dict[str, HistogramCounts]:
+        """All latencies so far, by the names of LATENCY_BUCKETS."""
+        return {name: histogram.counts() for name, histogram in self._latencies.items()}
 
     def token_read(self, timing: Timing, now: float) -> None:
         """A completion has one token more."""
         if timing.first_token is None:
             timing.first_token = now
             self.ttft.add(now - timing.arrival, now)
+            self._latencies["time_to_first_token_seconds"].add(now - timing.arrival)
+        elif timing.last_token is not None:
+            self._between_tokens.add(now - timing.last_token)
         timing.last_token = now
         self.generated_tokens += 1
 
@@ -152,6 +182,11 @@ class LLMStatistics:
     def completion_ended(self, reason: FinishReason, timing: Timing, num_tokens: int, now: float) -> None:
         """A completion is over. One that its client gave up says nothing of what was promised."""
         self.ended[reason] += 1
+        started, first = timing.started or now, timing.first_token or now
+        self._latencies["e2e_request_latency_seconds"].add(now - timing.arrival)
+        self._latencies["request_queue_time_seconds"].add(started - timing.arrival)
+        self._latencies["request_prefill_time_seconds"].add(first - started)
+        self._latencies["request_decode_time_seconds"].add(now - first)
         tpot = timing.time_per_token(num_tokens)
         if tpot is not None:
             self.tpot.add(tpot, now)

@@ -14,6 +14,7 @@ from muxjax.serving.sampling import NOT_FINITE
 from muxjax.serving.scheduler.job import Job, Step
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.statistics import LLMStatistics
+from muxjax.serving.trace import TraceWriter
 
 MAX_FAILURES = 3
 """Failed jobs of an LLM, without a good one between them, after which it is given up."""
@@ -53,6 +54,7 @@ class Steps:
         live: LiveCompletions,
         statistics: Mapping[str, LLMStatistics],
         lock: threading.Lock,
+        trace: TraceWriter | None,
         give_up: Callable[[str, str], None],
     ) -> None:
         """`lock` guards all but the device; `give_up` is called with it held, with an LLM and what is wrong with it."""
@@ -61,6 +63,7 @@ class Steps:
         self._live = live
         self._statistics = statistics
         self._lock = lock
+        self._trace = trace
         self._give_up = give_up
         self._running: deque[_RunningStep] = deque()
         self._device_free_at = 0.0
@@ -112,9 +115,14 @@ class Steps:
             now = time.monotonic()
             with self._lock:
                 self._book(running.job, tokens, now - free_at, now)
+            if self._trace is not None:
+                self._trace.job(running.job, free_at, now)
             free_at = now
         self._device_free_at = free_at
         self._running.popleft()
+        if self._trace is not None:
+            pool = self._scheduler.pool
+            self._trace.blocks({llm: pool.used(llm) for llm in pool.llms}, free_at)
 
     def abandon(self) -> None:
         """Forget what runs; every completion has ended."""

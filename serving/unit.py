@@ -1,10 +1,11 @@
 """The one interface through which frontends see a unit, wherever it runs."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from muxjax.serving.request import Output, Request
+from muxjax.serving.histogram import HistogramCounts
+from muxjax.serving.request import FinishReason, Output, Request
 from muxjax.serving.spec import SLO
 from muxjax.serving.statistics import Percentiles
 
@@ -51,6 +52,8 @@ class LLMStatus:
         tpot: mean time between a completion's tokens; None if none ended.
         slo: what was promised of them; None is nothing.
         slo_attainment: share of completions that were as fast as promised; None if nothing was, or none ended.
+        ended: completions so far by how they ended.
+        latencies: so far, by the names of `muxjax.serving.statistics.LATENCY_BUCKETS`.
     """
 
     name: str
@@ -72,6 +75,8 @@ class LLMStatus:
     tpot: Percentiles | None = None
     slo: SLO | None = None
     slo_attainment: float | None = None
+    ended: Mapping[FinishReason, int] = field(default_factory=dict)
+    latencies: Mapping[str, HistogramCounts] = field(default_factory=dict)
 
     @property
     def blocks_borrowed(self) -> int:

@@ -17,13 +17,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     try:
         loaded = load_config(options.config)
-        return _run(loaded, _override(loaded.config, options), check=options.check)
+        return _run(loaded, _override(loaded.config, options), check=options.check, trace=options.trace)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return _WRONG_CONFIGURATION
 
 
-def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
+def _run(loaded: LoadedConfig, config: Config, *, check: bool, trace: Path | None) -> int:
     # These bring JAX, which a configuration that is wrong need not wait for.
     from muxjax.config.unit import unit_spec
     from muxjax.serve.security import load_security
@@ -44,7 +44,7 @@ def _run(loaded: LoadedConfig, config: Config, *, check: bool) -> int:
     from muxjax.serve.application import serve
 
     with log_to_stderr(config.logging.format, config.logging.level):
-        return serve(config, plan, security)
+        return serve(config, plan, security, trace)
 
 
 def _override(config: Config, options: argparse.Namespace) -> Config:
@@ -64,6 +64,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on, instead of the configuration's")
     parser.add_argument("--port", type=_port, help="port of the gRPC service, instead of the configuration's")
     parser.add_argument("--http-port", type=_port, help="port of the HTTP, instead of the configuration's")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FILE", help="write a timeline of jobs and requests, which ui.perfetto.dev opens"
+    )
     return parser.parse_args(arguments)
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import Config
@@ -22,6 +23,7 @@ from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.watchdog import Watchdog
 from muxjax.serving.plan import UnitPlan
 from muxjax.serving.progress import LLMState, Progress
+from muxjax.serving.trace import TraceWriter
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +40,9 @@ class Application:
     Construct it in the event loop. Raises ListenError.
     """
 
-    def __init__(self, config: Config, plan: UnitPlan, security: Security, display: Display) -> None:
+    def __init__(
+        self, config: Config, plan: UnitPlan, security: Security, display: Display, trace: TraceWriter | None = None
+    ) -> None:
         self._config = config
         self._display = display
         self._started = time.monotonic()
@@ -48,7 +52,7 @@ class Application:
         def report(news: Progress) -> None:
             loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-        self._engine = Engine(plan, report)
+        self._engine = Engine(plan, report, trace)
         limits = config.server
         self._service = Service(
             self._engine,
@@ -172,12 +176,17 @@ async def _first(work: asyncio.Task[None], event: asyncio.Task[bool]) -> None:
     event.cancel()
 
 
-def serve(config: Config, plan: UnitPlan, security: Security) -> int:
-    """Serve until asked to stop; returns the process's exit code."""
+def serve(config: Config, plan: UnitPlan, security: Security, trace: Path | None = None) -> int:
+    """Serve until asked to stop, with a timeline written to `trace`; returns the process's exit code."""
     if config.compile.cache is not None:
         keep_compiled_programs(config.compile.cache)
     try:
-        asyncio.run(_serve(config, plan, security))
+        writer = TraceWriter(trace) if trace is not None else None
+    except OSError as error:
+        print(f"--trace: cannot write {trace}: {error.strerror}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(_serve(config, plan, security, writer))
     except ListenError as error:
         print(error, file=sys.stderr)
         return 2
@@ -189,8 +198,8 @@ def serve(config: Config, plan: UnitPlan, security: Security) -> int:
     return 0
 
 
-async def _serve(config: Config, plan: UnitPlan, security: Security) -> None:
-    application = Application(config, plan, security, make_display())
+async def _serve(config: Config, plan: UnitPlan, security: Security, trace: TraceWriter | None) -> None:
+    application = Application(config, plan, security, make_display(), trace)
     try:
         await application.run()
     finally:

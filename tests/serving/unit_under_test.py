@@ -2,6 +2,7 @@
 
 import json
 import queue
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -156,6 +157,14 @@ def running(spec: UnitSpec) -> Iterator[Engine]:
         engine.close()
     status = engine.status()
     assert status.blocks_free == status.blocks_total, "blocks leaked"
+
+
+def wait_until_ready(engine: Engine, seconds: float = 120.0) -> None:
+    """Until all its LLMs are."""
+    deadline = time.monotonic() + seconds
+    while any(llm.state != LLMState.READY for llm in engine.status().llms):
+        assert time.monotonic() < deadline, engine.status()
+        time.sleep(0.01)
 
 
 def greedy(max_tokens: int, **changed: object) -> SamplingParams:

@@ -8,6 +8,7 @@ from muxjax.serving.frontends.http.completions import Completions
 from muxjax.serving.frontends.http.middleware import ask_for_key, echo_request_id, name_requests, tell_errors
 from muxjax.serving.frontends.http.models import Models
 from muxjax.serving.frontends.http.probes import Probes
+from muxjax.serving.frontends.http.scrape import Scrape
 from muxjax.serving.frontends.http.tokens import Tokens
 from muxjax.serving.frontends.listen import bind, shown_host
 from muxjax.serving.frontends.service import Service
@@ -74,6 +75,7 @@ def _application(service: Service, access: AccessControl, max_body_bytes: int) -
     application.cleanup_ctx.append(live_status.sampling)
     for answers in (
         Probes(service),
+        Scrape(service),
         Models(service),
         Completions(service),
         ChatCompletions(service),

@@ -17,10 +17,11 @@ from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.tls import TLS
+from muxjax.serving.histogram import Histogram, HistogramCounts
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
 from muxjax.serving.spec import SLO
-from muxjax.serving.statistics import Percentiles
+from muxjax.serving.statistics import LATENCY_BUCKETS, Percentiles
 from muxjax.serving.unit import Deliver, LLMStatus, UnitStatus
 
 VOCAB_SIZE = 0x110000
@@ -108,6 +109,8 @@ class EchoUnit:
             ttft=Percentiles(0.1, 0.2, 0.3),
             slo=SLO(ttft=0.2),
             slo_attainment=0.9,
+            ended={FinishReason.STOP: 7},
+            latencies=_latencies(),
         )
         free = 1000 - 10 * running
         return UnitStatus((llm,), blocks_total=1000, blocks_free=free, steps=42, fairness_gap=0.25, busy=0.75)
@@ -145,6 +148,13 @@ class EchoUnit:
         elif request.deadline is not None and time.monotonic() > request.deadline:
             reason = FinishReason.DEADLINE
         return [Output(request.id, index, (token,), chr(token), logprobs, reason, error) for index in range(sampling.n)]
+
+
+def _latencies() -> dict[str, HistogramCounts]:
+    histograms = {name: Histogram(bounds) for name, bounds in LATENCY_BUCKETS.items()}
+    for seconds in (0.03, 0.03, 3000.0):
+        histograms["time_to_first_token_seconds"].add(seconds)
+    return {name: histogram.counts() for name, histogram in histograms.items()}
 
 
 @dataclass
