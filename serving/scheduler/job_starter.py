@@ -106,7 +106,6 @@ class JobStarter:
         `Memory.grow`). None if no one is left.
         """
         queue = self.queues[llm]
-        self._restart_at_switch(queue)
         needy = [sequence for sequence in queue.decoding.values() if sequence.num_tokens > sequence.capacity]
         stalled = set(self.memory.grow(llm, needy, reserved)) if needy else ()
         batch = [sequence for sequence in queue.decoding.values() if sequence not in stalled]
@@ -130,20 +129,20 @@ class JobStarter:
         for chunk in job.chunks:
             sequence = chunk.sequence
             sequence.in_flight = False
-            if job.kind is JobKind.PREFILL and chunk.samples and sequence.state is SequenceState.RUNNING:
+            if sequence.state is not SequenceState.RUNNING:
+                continue
+            if job.kind is JobKind.PREFILL and chunk.samples:
                 queue.prefilled(sequence)
+            if chunk.samples:
+                self._restart_if_long(sequence, queue.share.length_switch)
 
-    def _restart_at_switch(self, queue: LLMQueue) -> None:
-        """Let sequences begin again whose next token is the first that belongs to a long sequence.
+    def _restart_if_long(self, sequence: Sequence, switch: int | None) -> None:
+        """Let a sequence begin again whose next token is the first of a long one: its keys are those of a short one.
 
-        Their keys were computed for a short one. What was sampled stays.
+        What was sampled stays.
         """
-        switch = queue.share.length_switch
-        if switch is None:
-            return
-        for sequence in list(queue.decoding.values()):
-            if sequence.num_tokens == switch + 1 and not sequence.in_flight:
-                self.memory.preempt(sequence)
+        if switch is not None and sequence.num_tokens == switch + 1 and not sequence.is_complete:
+            self.memory.preempt(sequence)
 
     def _chunk(self, sequence: Sequence, length: int) -> Chunk:
         """Book the sequence's next tokens; the row of its last one samples a token more."""

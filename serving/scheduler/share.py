@@ -16,7 +16,7 @@ class LLMShare:
         max_context: the most tokens of one sequence.
         max_sequences: how many sequences run at once, at most: its slots.
         max_waiting: how many sequences wait, at most.
-        length_switch: a sequence that grows longer than this is computed anew, once; None for never.
+        length_switch: a sequence that grows longer than this is computed again, once; None for never.
         prefill_compute: what a prefill job holds.
         decode_compute: what a decode job holds.
     """

@@ -37,6 +37,7 @@ class RandomLoad:
                 max_context=context,
                 max_sequences=self.draw.randint(2, 8),
                 max_waiting=4,
+                length_switch=context // 2 if llm == "even" else None,
                 prefill_compute=prefill,
                 decode_compute=decode * self.draw.uniform(0.3, 1),
             )
