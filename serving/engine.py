@@ -88,7 +88,15 @@ class Engine:
             prompt_length = len(request.prompt_token_ids)
             max_length = prompt_length + (request.sampling.max_tokens or 1)
             sequences = [
-                Sequence(next(self._sequence_ids), request.llm, prompt_length, max_length, now, request.deadline)
+                Sequence(
+                    next(self._sequence_ids),
+                    request.llm,
+                    prompt_length,
+                    max_length,
+                    now,
+                    request.deadline,
+                    request.caller,
+                )
                 for _ in range(request.sampling.n)
             ]
             try:

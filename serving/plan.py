@@ -114,6 +114,7 @@ def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
         make_policy(plan.scheduling.policy, quota_period=plan.scheduling.quota_period),
         max_prefill_tokens=plan.scheduling.max_prefill_tokens,
         max_prefill_sequences=MAX_PREFILL_SEQUENCES,
+        max_waiting=plan.scheduling.max_waiting,
     )
     return pool, scheduler
 

@@ -58,6 +58,7 @@ class Request:
         prompt_token_ids: the prompt; at least one token.
         sampling: checked, with `seed` and `max_tokens` filled in.
         deadline: seconds of the engine's clock after which the request ends with DEADLINE; None never.
+        caller: who sent it; callers wait in turn. None where callers are not told apart.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Request:
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     deadline: float | None = None
+    caller: str | None = None
 
 
 class FinishReason(StrEnum):

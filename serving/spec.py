@@ -71,11 +71,13 @@ class SchedulingSpec:
         policy: adbs, fcfs or round_robin.
         max_prefill_tokens: the most tokens of one prefill chunk: the compute share, which bounds how long decodes wait.
         quota_period: seconds between adaptations of the quotas.
+        max_waiting: how many sequences wait, of all LLMs together, at most; more are refused.
     """
 
     policy: str = "adbs"
     max_prefill_tokens: int = 512
     quota_period: float = 8.0
+    max_waiting: int = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ def validate(
     *,
     request_id: str | None = None,
     deadline: float | None = None,
+    caller: str | None = None,
 ) -> Request:
     """The request that the engine runs, with `seed` and `max_tokens` filled in.
 
@@ -49,6 +50,7 @@ def validate(
         sampling: any of the fields of `SamplingParams`, as the client sent them; None takes the default.
         request_id: None draws one.
         deadline: seconds of the engine's clock (`time.monotonic`); None never.
+        caller: who sent it; None where callers are not told apart.
 
     Raises:
         InvalidRequest: naming the first field that is wrong.
@@ -64,6 +66,7 @@ def validate(
         prompt_token_ids=prompt,
         sampling=_sampling(endpoint, raw, room=endpoint.max_context - len(prompt)),
         deadline=deadline,
+        caller=caller,
     )
 
 

@@ -120,6 +120,13 @@ class SchedulerConfig(Section):
         description="Most tokens of one prefill chunk: bounds how long running completions wait.",
     )
     quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
+    max_waiting: int = Field(
+        default=4096,
+        ge=1,
+        le=1_000_000,
+        description="Most sequences that wait, of all models together; more are refused. Where API keys are asked for, "
+        "none may take more of these places, nor of a model's `max_waiting`, than are left free.",
+    )
 
 
 class TLSConfig(Section):

@@ -5,14 +5,16 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt, characters
 from muxjax.serving.errors import ModelNotReady, RequestError, UnknownModel
-from muxjax.serving.frontends.access import Caller
+from muxjax.serving.frontends.access import ANYONE, Caller
 from muxjax.serving.frontends.request_log import RequestRecord
 from muxjax.serving.frontends.stream import ClientTooSlow, Stream
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import Output
+from muxjax.serving.scheduler.places import has_place
 from muxjax.serving.unit import RefusedError, Unit, UnitStatus
 from muxjax.serving.validation import validate
 
@@ -137,7 +139,8 @@ class Service:
         token_ids = await encode(endpoint, prompt)
         limits = [seconds for seconds in (timeout, self._request_timeout) if seconds is not None]
         deadline = started + min(limits) if limits else None
-        stream = Stream(validate(endpoint, token_ids, sampling, deadline=deadline))
+        name = None if caller is ANYONE else caller.name
+        stream = Stream(validate(endpoint, token_ids, sampling, deadline=deadline, caller=name))
         self._admit(stream)
         try:
             caller.limits.take_request(len(token_ids))
@@ -164,10 +167,16 @@ class Service:
     def _admit(self, stream: Stream) -> None:
         if self._stopping:
             raise ServerStopping("the server is stopping: send the request elsewhere, or later")
-        if len(self._streams) >= self._max_requests:
-            raise RefusedError(f"{self._max_requests} requests are being served, the most at a time", _RETRY_SECONDS)
+        taken, caller = len(self._streams), stream.request.caller
+        if not has_place(self._max_requests, taken, partial(self._requests_of, caller) if caller is not None else None):
+            most = f"{self._max_requests}, the most at a time"
+            share = "" if taken == self._max_requests else ", and no key may have more than are left"
+            raise RefusedError(f"{taken} requests are being served of {most}{share}", _RETRY_SECONDS)
         self._streams[stream.request.id] = stream
         self._idle.clear()
+
+    def _requests_of(self, caller: str) -> int:
+        return sum(stream.request.caller == caller for stream in self._streams.values())
 
     def _forget(self, stream: Stream) -> None:
         del self._streams[stream.request.id]

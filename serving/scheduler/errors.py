@@ -2,17 +2,15 @@
 
 
 class QueueFullError(Exception):
-    """The LLM's waiting queue has no place for so many more sequences.
+    """There is no place for so many more waiting sequences: of the LLM, of the unit, or of their caller.
 
     Attributes:
         llm: the LLM.
-        retry_after: seconds in which the queue empties at its recent pace.
+        retry_after: seconds in which its queue empties at its recent pace.
     """
 
-    def __init__(self, llm: str, max_waiting: int, retry_after: float) -> None:
-        super().__init__(
-            f"the queue of LLM {llm!r} is full ({max_waiting} sequences wait); try again in {retry_after:.0f} s"
-        )
+    def __init__(self, llm: str, reason: str, retry_after: float) -> None:
+        super().__init__(f"{reason}; try again in {retry_after:.0f} s")
         self.llm = llm
         self.retry_after = retry_after
 

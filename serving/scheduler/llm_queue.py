@@ -20,7 +20,7 @@ class LLMQueue:
     Attributes:
         llm: the LLM.
         share: its limits.
-        waiting: without pages and slot, oldest first.
+        waiting: without pages and slot; callers in turn, and each one's oldest first.
         prefilling: admitted, in order of admission; some of its tokens are not computed, or its prefill is in flight.
         decoding: one token at a time.
         completing: every token is scheduled; they keep pages and slot until the caller has read the last one.
@@ -36,6 +36,8 @@ class LLMQueue:
         self.completing: dict[int, Sequence] = {}
         self.preemptions = 0
         self._free_slots = list(range(share.max_sequences - 1, -1, -1))
+        self._turn = 0  # of the newest admitted
+        self._next_turns: dict[str | None, int] = {}
         self._last_admission = 0.0
         self._admission_gap = 0.0
 
@@ -51,9 +53,9 @@ class LLMQueue:
 
     @property
     def next_prefill(self) -> Sequence | None:
-        """Whose tokens a prefill runs first: a prompt that was begun, else the oldest waiting.
+        """Whose tokens a prefill runs first: a prompt that was begun, else the first waiting.
 
-        None also while the oldest waiting one has unread tokens: their values are its input.
+        None also while the first waiting one has unread tokens: their values are its input.
         """
         begun = next((sequence for sequence in self.prefilling.values() if not sequence.in_flight), None)
         if begun is None and self.waiting and not self.waiting[0].unread:
@@ -72,12 +74,20 @@ class LLMQueue:
         return min(max(MIN_RETRY, self._admission_gap * len(self.waiting)), MAX_RETRY)
 
     def enqueue(self, sequence: Sequence) -> None:
-        """Let a sequence wait, in its place by age."""
-        insort(self.waiting, sequence, key=lambda waiting: waiting.order)
+        """Let a sequence wait in its place, which it keeps when it is preempted.
+
+        Callers take turns (start-time fair queueing, Goyal et al. 1996): a caller's next turn comes after its last one,
+        and not before the turn that is being served. So one that sends much waits behind its own requests only.
+        """
+        if sequence.turn is None:
+            sequence.turn = max(self._turn, self._next_turns.get(sequence.caller, 0))
+            self._next_turns[sequence.caller] = sequence.turn + 1
+        insort(self.waiting, sequence, key=lambda waiting: (waiting.turn, waiting.order))
 
     def admit(self, now: float) -> Sequence:
-        """Give the oldest waiting sequence a slot."""
+        """Give the first waiting sequence a slot."""
         sequence = self.waiting.pop(0)
+        self._turn = max(self._turn, sequence.turn or 0)
         sequence.slot = self._free_slots.pop()
         sequence.state = SequenceState.RUNNING
         self.prefilling[sequence.id] = sequence

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Series
+from functools import partial
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
@@ -10,6 +11,7 @@ from muxjax.serving.scheduler.job import Job, Step
 from muxjax.serving.scheduler.job_starter import JobStarter
 from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
+from muxjax.serving.scheduler.places import has_place
 from muxjax.serving.scheduler.policy import Policy
 from muxjax.serving.scheduler.quota import fairness_gap, initial_quotas
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
@@ -34,8 +36,8 @@ class Scheduler:
 
     Who cannot run a job calls `job_finished` all the same and then aborts the sequences in it.
 
-    No one starves: within an LLM sequences start in order of arrival, policies let every LLM have its turn, and only
-    newer sequences are preempted for older ones.
+    No one starves: within an LLM callers start sequences in turn, each in order of arrival, policies let every LLM have
+    its turn, and only newer sequences are preempted for older ones.
 
     Attributes:
         pool: the unit's head blocks: their use and the quotas.
@@ -51,6 +53,7 @@ class Scheduler:
         *,
         max_prefill_tokens: int = 2048,
         max_prefill_sequences: int = 32,
+        max_waiting: int = 1 << 20,
         compute: float = 1.0,
     ) -> None:
         """Set the quotas of `llms`, all in the pool already, to the policy's.
@@ -61,6 +64,7 @@ class Scheduler:
             policy: chooses the jobs; not shared with another scheduler.
             max_prefill_tokens: the most tokens of one prefill job.
             max_prefill_sequences: the most sequences of one prefill job.
+            max_waiting: the most sequences that wait, of all LLMs together.
             compute: the sum of the compute shares that jobs in flight may hold; 1.2 lets them overlap by a fifth.
 
         Raises:
@@ -87,6 +91,7 @@ class Scheduler:
             compute=compute,
         )
         self._policy = policy
+        self._max_waiting = max_waiting
         self._entitlements = initial_quotas(pool, llms)
         self._sequences: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int, Sequence]] = []
@@ -106,13 +111,12 @@ class Scheduler:
             KeyError: there is no such LLM.
             ValueError: an id is taken, or there is nothing to generate.
             NeverFitsError: a sequence exceeds the LLM's context or the pool.
-            QueueFullError: more would wait than the LLM allows.
+            QueueFullError: more would wait than the LLM or the unit allows, or than their caller may have wait.
         """
         queue = self.queues[sequences[0].llm]
         for sequence in sequences:
             self._check(sequence)
-        if len(queue.waiting) + len(sequences) > queue.share.max_waiting:
-            raise QueueFullError(queue.llm, queue.share.max_waiting, queue.retry_after)
+        self._check_places(queue, sequences)
         for sequence in sequences:
             self._arrivals += 1
             sequence.order = self._arrivals
@@ -198,6 +202,21 @@ class Scheduler:
         used = {llm: self.pool.used(llm) for llm, queue in self.queues.items() if queue.waiting or queue.num_running}
         return fairness_gap(used, self._entitlements)
 
+    def _check_places(self, queue: LLMQueue, sequences: Series[Sequence]) -> None:
+        """Raises QueueFullError."""
+        caller = sequences[0].caller
+        for name, queues, limit in (
+            (f"the queue of LLM {queue.llm!r}", (queue,), queue.share.max_waiting),
+            ("the queue of all LLMs", tuple(self.queues.values()), self._max_waiting),
+        ):
+            taken = sum(len(some.waiting) for some in queues)
+            own = partial(_waiting_of, caller, queues) if caller is not None else None
+            if not has_place(limit, taken, own, len(sequences)):
+                reason = f"{name} is full ({limit} sequences wait)"
+                if taken + len(sequences) <= limit:
+                    reason = f"{name} keeps its last {limit - taken} places for other callers"
+                raise QueueFullError(queue.llm, reason, queue.retry_after)
+
     def _check(self, sequence: Sequence) -> None:
         """Raise what `add_all` raises for this sequence alone."""
         if sequence.id in self._sequences:
@@ -219,3 +238,7 @@ class Scheduler:
                 f"sequence {sequence.id} of LLM {sequence.llm!r} may need {blocks} head blocks, "
                 f"but the pool has {self.pool.capacity}; ask for fewer tokens or enlarge the pool"
             )
+
+
+def _waiting_of(caller: str, queues: Series[LLMQueue]) -> int:
+    return sum(sequence.caller == caller for queue in queues for sequence in queue.waiting)

@@ -30,7 +30,9 @@ class Sequence:
         max_length: tokens at which it ends by itself (prompt + max_tokens, at most the context length).
         arrival: when it was added, in seconds of the caller's clock.
         deadline: when it ends unfinished; None never.
+        caller: who sent it; callers wait in turn. None where callers are not told apart.
         order: place in the order of arrival over all LLMs; set by the scheduler.
+        turn: place in the queue of its LLM, before its order; set by the queue.
         num_tokens: prompt tokens and the tokens scheduled to be sampled so far.
         num_computed: leading tokens whose keys and values are in the pool, or in a job that was scheduled.
         unread: trailing tokens whose values the caller has not read yet; the scheduler counts up, the caller down.
@@ -46,7 +48,9 @@ class Sequence:
     max_length: int
     arrival: float
     deadline: float | None = None
+    caller: str | None = None
     order: int = field(default=0, init=False)
+    turn: int | None = field(default=None, init=False)
     num_tokens: int = field(init=False)
     num_computed: int = field(default=0, init=False)
     unread: int = field(default=0, init=False)
