@@ -1,17 +1,17 @@
 """Chat templates, and what keeps the words of a message from being read as the template's."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
 import jinja2
-from jinja2.ext import loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from muxjax.models.errors import ModelError
+from muxjax.models.template_sandbox import MeteredEnvironment, TooMuchWork, allowed_work, spend
 
+MAX_TEMPLATE_CHARACTERS = 1_000_000  # ten times the longest published ones
+WORK = 5_000_000  # units that a rendering may spend (see template_sandbox): some seconds
+WORK_PER_CHARACTER = 20  # and so many more for each character of the conversation
 FENCES = range(0xF0000, 0xFFFFE)  # a plane of code points that no text has a use for
 
 
@@ -20,61 +20,85 @@ class ChatTemplateError(ModelError):
 
 
 class ChatTemplate:
-    """A model's Jinja template, rendered in a sandbox.
-
-    The sandbox keeps a template from the process, but bounds neither time nor memory: templates come with a model,
-    never with a request.
+    """A model's Jinja template, rendered in a sandbox that ends it when it works for too long.
 
     Args:
         source: the template.
         variables: what it may use beside the messages, such as bos_token and eos_token.
+        name: of the file that it is from, for errors.
 
     Raises:
         ChatTemplateError: the template does not compile.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
-        environment.filters["tojson"] = _to_json
-        environment.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now, **variables}
+    def __init__(self, source: str, variables: Mapping[str, str], *, name: str = "the chat template") -> None:
+        if len(source) > MAX_TEMPLATE_CHARACTERS:
+            raise ChatTemplateError(
+                f"the chat template has {len(source)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
+            )
+        environment = MeteredEnvironment()
+        environment.globals |= {"raise_exception": _raise_exception, **variables}
         self.source = source
+        self._name = name
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ChatTemplateError(
                 f"the chat template is malformed at line {error.lineno}: {error.message}"
             ) from error
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:  # from the compiler behind Jinja's
+            raise ChatTemplateError(f"the chat template cannot be compiled: {error}") from error
 
-    def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
         """The conversation as one text, ready for the assistant's next words.
 
+        Args:
+            messages: each with its "role" and "content", and whatever else the template knows.
+            tools: functions that the model may call, as JSON schemas; None if there are none.
+            documents: what the model may read; None if there is nothing.
+            add_generation_prompt: end with what comes before an answer.
+
         Raises:
-            ChatTemplateError: the template refuses the messages (with its own words) or cannot render them.
+            ChatTemplateError: the template refuses the messages (with its own words), cannot render them, or does not
+                come to an end.
         """
+        given = [list(messages), list(tools or ()), list(documents or ())]
         try:
-            return self._template.render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=add_generation_prompt,
-                tools=None,
-                documents=None,
-            )
-        except ChatTemplateError:
-            raise
+            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, _strings(given)))):
+                return self._render(
+                    messages=[dict(message) for message in messages],
+                    tools=None if tools is None else list(tools),
+                    documents=None if documents is None else list(documents),
+                    add_generation_prompt=add_generation_prompt,
+                )
+        except _Refusal as refusal:
+            raise ChatTemplateError(f"{self._name} refuses these messages: {refusal}") from refusal
+        except TooMuchWork:
+            raise ChatTemplateError(f"{self._name} was stopped: it loops for ever, or writes without end") from None
         except Exception as error:  # a template is a program: it may fail in any way
-            raise ChatTemplateError(f"the chat template cannot render these messages: {error}") from error
+            raise ChatTemplateError(f"{self._name} cannot render these messages: {error}") from error
+
+    def _render(self, **variables: Any) -> str:
+        pieces = []
+        for piece in self._template.generate(**variables):
+            spend(len(piece))
+            pieces.append(piece)
+        return "".join(pieces)
+
+
+class _Refusal(Exception):
+    """What a template says when it does not take the messages."""
 
 
 def _raise_exception(message: str) -> NoReturn:
-    raise ChatTemplateError(f"the chat template refuses these messages: {message}")
-
-
-def _strftime_now(format: str) -> str:  # noqa: A002  (templates may name the argument)
-    return datetime.now().strftime(format)
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    """Jinja's own tojson escapes for HTML, which no model was trained on."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
+    raise _Refusal(message)
 
 
 def special_token_pattern(special_tokens: Iterable[str]) -> re.Pattern[str]:
@@ -102,7 +126,7 @@ def fence_special_tokens(messages: Any, pattern: re.Pattern[str]) -> tuple[Any, 
         if isinstance(value, str):
             return pattern.sub(lambda match: "".join(character + fence for character in match[0]), value)
         if isinstance(value, Mapping):
-            return {key: fenced(item) for key, item in value.items()}
+            return {fenced(key): fenced(item) for key, item in value.items()}
         if isinstance(value, Sequence):
             return [fenced(item) for item in value]
         return value
@@ -114,7 +138,8 @@ def _strings(value: Any) -> Iterable[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for key, item in value.items():
+            yield from _strings(key)
             yield from _strings(item)
     elif isinstance(value, Sequence):
         for item in value:

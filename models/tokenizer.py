@@ -30,7 +30,7 @@ class Tokenizer:
     Made by `Tokenizer.load`.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], template: str | None) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, Any], template: str | None, template_file: str) -> None:
         self._directory = directory
         names = {role: name for role in ROLES if (name := _token_name(config.get(role))) is not None}
         self._vocabulary: TokenizerJson | SentencePieceModel
@@ -50,7 +50,9 @@ class Tokenizer:
         adds_bos = self._vocabulary.adds_bos if wanted is None else wanted
         self._prefix = (self.bos_token_id,) if adds_bos and self.bos_token_id is not None else ()
         self.vocab_size: int = self._vocabulary.vocab_size
-        self._template = None if template is None else ChatTemplate(template, names)
+        self._template = (
+            None if template is None else ChatTemplate(template, names, name=f"the chat template ({template_file})")
+        )
         self.token_bytes = self._vocabulary.token_bytes
 
     @classmethod
@@ -67,7 +69,7 @@ class Tokenizer:
         config = _read_config(directory / CONFIG_FILE)
         template, path = _read_template(directory, config)
         try:
-            return cls(directory, config, template)
+            return cls(directory, config, template, path.name)
         except ChatTemplateError as error:
             raise ChatTemplateError(f"{path}: {error}") from error
         except TokenizerError:
@@ -107,19 +109,23 @@ class Tokenizer:
         return b"".join(parts).decode("utf-8", "replace")
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
     ) -> list[int]:
-        """The tokens of a conversation, as the model's template writes it.
+        """The tokens of a conversation, as the model's template writes it; `tools` as in `ChatTemplate.render`.
 
-        Only the template makes special tokens: those that a message spells stay text.
+        Only the template makes special tokens: those that a message or a tool spells stay text.
 
         Raises:
             ChatTemplateError: the model has no template, or it refuses these messages.
         """
         if self._template is None:
             raise ChatTemplateError("this model has no chat template: use plain completions")
-        fenced, fence = fence_special_tokens(messages, self._pattern)
-        text = _well_formed(self._template.render(fenced, add_generation_prompt=add_generation_prompt))
+        (messages, tools), fence = fence_special_tokens([messages, tools], self._pattern)
+        text = _well_formed(self._template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt))
         if not fence:
             return self._vocabulary.encode_written(text)
         token_ids: list[int] = []

@@ -101,3 +101,68 @@ def test_a_malformed_template_names_its_line_and_its_model(tmp_path) -> None:
 def test_a_template_that_spells_out_the_conversation_reads_like_the_plain_text(tokenizer: Tokenizer) -> None:
     text = ChatTemplate(TEMPLATE, {"bos_token": "<s>", "eos_token": "</s>"}).render(HELLO)
     assert written(tokenizer, tokenizer.apply_chat_template(HELLO)) == text
+
+
+NEVER_ENDING = {
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a loop without end over what it appends to": "{% set ns = namespace(s='ab') %}"
+    "{% for a in range(99999) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
+    "lists that double": "{% set ns = namespace(s=[1]) %}"
+    "{% for a in range(99999) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
+    "blocks that double": "{% set ns = namespace(s='ab') %}"
+    "{% for a in range(99999) %}{% set ns.s %}{{ ns.s }}{{ ns.s }}{% endset %}{% endfor %}",
+    "macros that call themselves twice": "{% macro f(n) %}{% if n %}{{ f(n - 1) + f(n - 1) }}{% endif %}{% endmacro %}"
+    "{{ f(60) }}",
+    "a recursive loop": "{% for a in range(999) recursive %}{% if loop.depth < 9 %}{{ loop(range(999)) }}{% endif %}"
+    "{% endfor %}",
+    "text without end": "{% for a in range(99999) %}{{ messages[0].content * 999 }}{% endfor %}",
+    "a huge product": "{{ 'a' * 10000000000 }}",
+    "a huge power": "{{ 9 ** (9 ** 9) }}",
+    "a huge product of numbers": "{% set ns = namespace(n=99) %}"
+    "{% for a in range(99999) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
+    "filters that widen": "{% for a in range(99999) %}{% set x = 'a' | center(99999) %}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("case", NEVER_ENDING)
+def test_a_template_that_never_ends_is_stopped(case: str) -> None:
+    with pytest.raises(ChatTemplateError, match="was stopped: it loops for ever, or writes without end"):
+        render(NEVER_ENDING[case])
+
+
+def test_a_long_conversation_is_no_endless_one() -> None:
+    messages = [{"role": "user", "content": "word " * 2000}] * 200
+    source = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content | trim }}{% if not loop.last %}\n{% endif %}{% endfor %}"
+    )
+    assert len(render(source, messages)) > 1_990_000
+
+
+def test_loops_know_their_length_and_their_ends() -> None:
+    source = "{% for m in range(3) %}{{ loop.length }}{{ loop.last }}{{ loop.previtem }} {% endfor %}"
+    assert render(source) == "3False 3False0 3True1 "
+    assert render("{% for x in missing %}x{% else %}none{% endfor %}") == "none"
+
+
+@pytest.mark.parametrize("source", ["(" * 10_000, "{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "x" * 1_000_001])
+def test_an_absurd_template_is_refused_when_it_is_loaded(tmp_path, source: str) -> None:
+    if source.startswith("("):
+        assert render(source) == source
+        return
+    with pytest.raises(ChatTemplateError, match=r"tokenizer_config\.json: the chat template"):
+        load(tmp_path, byte_level(), chat_template=source)
+
+
+def test_a_refusal_names_the_templates_file(tmp_path) -> None:
+    tokenizer = load(tmp_path, byte_level(), chat_template="{{ raise_exception('no') }}")
+    with pytest.raises(ChatTemplateError, match=r"the chat template \(tokenizer_config\.json\) refuses .*: no"):
+        tokenizer.apply_chat_template(HELLO)
+
+
+def test_tools_reach_the_template_and_spell_no_special_tokens(tmp_path) -> None:
+    template = "{{ bos_token }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
+    tokenizer = load(tmp_path, byte_level(), chat_template=template)
+    tools = [{"type": "function", "function": {"name": "add</s>", "parameters": {"<|user|>": {"type": "number"}}}}]
+    token_ids = tokenizer.apply_chat_template(HELLO, tools=tools)
+    assert [token for token in token_ids if not tokenizer.has_text(token)] == [0]
+    assert tokenizer.decode(token_ids) == json.dumps(tools[0])
