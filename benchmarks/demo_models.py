@@ -35,7 +35,8 @@ def measure(name: str, directory: Path | None, limit: int | None) -> dict[str, A
     """One model's figures, its size, and how long measuring took."""
     import jax.numpy as jnp  # not before the allocator is told
 
-    from muxjax.models.load import DEMO_DIRECTORY, load_model
+    from muxjax.models.load import load_model
+    from muxjax.models.source import DEMO_DIRECTORY
     from muxjax.training.evaluation import demo_continuations, evaluate
 
     started = monotonic()

@@ -129,6 +129,14 @@ class Skeleton:
         }
         return replace(self, leaves=leaves)
 
+    def with_dtypes(self, dtypes: Mapping[str, np.dtype[Any]]) -> "Skeleton":
+        """The same with other types, by the leaves' names; those that are not named keep theirs."""
+        leaves = {
+            name: jax.ShapeDtypeStruct(leaf.shape, dtypes.get(name, leaf.dtype), sharding=leaf.sharding)
+            for name, leaf in self.leaves.items()
+        }
+        return replace(self, leaves=leaves)
+
     def find(self, slot: TensorSlot) -> TensorSlot:
         """The slot as this skeleton has it, be its layers stacked or apart."""
         return slot if slot.leaf in self.leaves else slot.of_layer()

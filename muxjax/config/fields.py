@@ -62,7 +62,7 @@ def parse_source(value: object, info: ValidationInfo) -> object:
 
 
 def _demo(name: str) -> str:
-    from muxjax.models.load import demo_names  # brings JAX, which other sources do not need yet
+    from muxjax.models.source import demo_names  # brings JAX, which other sources do not need yet
 
     if name not in demo_names():
         raise ValueError(f"there is no demo model {name!r}; there are: {', '.join(demo_names())}")

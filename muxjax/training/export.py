@@ -8,7 +8,8 @@ import tokenizers
 from flax import nnx
 
 from muxjax.models.decoder import Decoder
-from muxjax.models.load import ORBAX_WEIGHTS, LoadedModel, save_model
+from muxjax.models.load import LoadedModel, save_model
+from muxjax.models.source import ORBAX_WEIGHTS
 from muxjax.models.tokenizer import Tokenizer
 from muxjax.training.recipes import Recipe
 from muxjax.training.tokenizers import END, save_tokenizer

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import pytest
 
 from muxjax.models.attention import causal_attention
-from muxjax.models.load import DEMO_DIRECTORY, LoadedModel, demo_names, load_model
+from muxjax.models.load import LoadedModel, load_model
+from muxjax.models.source import DEMO_DIRECTORY, demo_names
 from muxjax.training.evaluation import demo_continuations, evaluate
 from muxjax.training.recipes import RECIPES
 
