@@ -46,8 +46,7 @@ class CostModel(Protocol):
         ...
 
 
-def scheduling_seconds(model: ModelShape, batch: ArrayLike) -> Seconds:
-    """What MuxServe's estimate adds to each decode step for scheduling `batch` sequences (its code, not its paper)."""
+def scheduling_seconds(model: ModelShape) -> float:
+    """What MuxServe's code (not its paper) adds to each decode step for each sequence of the batch."""
     billions = model.weight_gb / 2
-    per_sequence = 1e-4 if billions < 10 else 8e-5 if billions < 20 else 7e-5
-    return per_sequence * np.asarray(batch, dtype=np.float64)
+    return 1e-4 if billions < 10 else 8e-5 if billions < 20 else 7e-5
