@@ -1,7 +1,6 @@
 """The search for clusters of any size: merge units until they fit, then improve them by small moves."""
 
 import random
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
@@ -22,6 +21,7 @@ Progress = Callable[[float], None]
 """Told the throughput so far."""
 
 _SMALL = 1e-9  # gains below this are rounding
+_PLANS, _PLANS_PER_LLM = 100, 20  # after which it stops improving
 _PARTNERS = 24  # units that each unit is tried with: all of them, or as many by chance
 
 
@@ -36,16 +36,16 @@ def fits(cluster: Cluster, sizes: Iterable[int]) -> bool:
 
 
 class LocalSearch:
-    """Deterministic, as long as it ends before its time does."""
+    """Deterministic: its effort is bounded in units planned, not in time."""
 
-    def __init__(self, problem: Problem, planner: UnitPlanner, *, seconds: float, progress: Progress) -> None:
+    def __init__(self, problem: Problem, planner: UnitPlanner, progress: Progress) -> None:
         self._cluster, self._planner = problem.cluster, planner
         self._llms = range(len(problem.llms))
         self._rates = [llm.rate for llm in problem.llms]
         self._weights = [llm.shape.weight_gb for llm in problem.llms]
         self._sizes = mesh_sizes(problem.cluster.ngpus_per_node)
         self._random = random.Random(0)
-        self._end = time.monotonic() + seconds
+        self._most_plans = _PLANS + _PLANS_PER_LLM * len(problem.llms)
         self._progress = progress
 
     def run(self) -> list[Unit] | None:
@@ -63,20 +63,27 @@ class LocalSearch:
         return max(self._sizes, key=lambda size: (self._planner.alone(size, llm), -size))
 
     def _merge(self, units: Sequence[Unit]) -> list[Unit] | None:
-        """Merge pairs of units, or halve meshes, where that loses least for each GPU freed, until all units fit."""
+        """Merge pairs of units, or halve meshes, where that loses least for each GPU freed, until all units fit.
+
+        What a merge loses is first guessed from below, and calculated when it seems the best.
+        """
         alive, newest = dict(enumerate(units)), len(units)
-        heap: list[tuple[float, int, tuple[int, ...], Unit]] = []
+        heap: list[tuple[float, int, bool, tuple[int, ...], Unit]] = []
         number = count()
 
-        def consider(places: tuple[int, ...]) -> None:
+        def push(places: tuple[int, ...], new: Unit, *, exact: bool) -> None:
             olds = [alive[place] for place in places]
-            taken, before = sum(size for size, _ in olds), self._total(olds)
-            llms = tuple(llm for _, members in olds for llm in members)
+            value = self._planner.throughput(*new) if exact else self._planner.at_most(*new)
+            freed = sum(size for size, _ in olds) - new[0]
+            if value > -inf:
+                heappush(heap, ((self._total(olds) - value) / freed, next(number), exact, places, new))
+
+        def consider(places: tuple[int, ...]) -> None:
+            sizes = [alive[place][0] for place in places]
+            llms = tuple(llm for place in places for llm in alive[place][1])
             for size in self._sizes:
-                if max(old for old, _ in olds) <= 2 * size < 2 * taken:
-                    loss = before - self._planner.throughput(size, llms)
-                    if loss < inf:
-                        heappush(heap, (loss / (taken - size), next(number), places, (size, llms)))
+                if max(sizes) <= 2 * size < 2 * sum(sizes):
+                    push(places, (size, llms), exact=False)
 
         def consider_all(place: int, partners: Sequence[int]) -> None:
             consider((place,))
@@ -88,13 +95,17 @@ class LocalSearch:
         while not fits(self._cluster, (size for size, _ in alive.values())):
             if not heap:
                 return self._dissolve(list(alive.values()))
-            _, _, places, unit = heappop(heap)
-            if all(place in alive for place in places):
-                for place in places:
-                    del alive[place]
-                partners, newest = self._sample(list(alive)), newest + 1
-                alive[newest] = unit
-                consider_all(newest, partners)
+            _, _, exact, places, unit = heappop(heap)
+            if any(place not in alive for place in places):
+                continue
+            if not exact:
+                push(places, unit, exact=True)
+                continue
+            for place in places:
+                del alive[place]
+            partners, newest = self._sample(list(alive)), newest + 1
+            alive[newest] = unit
+            consider_all(newest, partners)
         return list(alive.values())
 
     def _dissolve(self, units: list[Unit]) -> list[Unit] | None:
@@ -145,9 +156,11 @@ class LocalSearch:
                 continue
             rest = [unit for other, unit in enumerate(units) if other not in (place, partner)]
             sizes = [size for size, _ in rest]
-            for news in self._alternatives(olds):
-                promised = sum(self._planner.at_most(*unit) for unit in news) - before > best_gain
-                if promised and fits(self._cluster, (*sizes, *(size for size, _ in news))):
+            guesses = [(sum(self._planner.at_most(*unit) for unit in news), news) for news in self._alternatives(olds)]
+            for promised, news in sorted(guesses, key=lambda guess: guess[0], reverse=True):
+                if promised - before <= best_gain:
+                    break
+                if fits(self._cluster, (*sizes, *(size for size, _ in news))):
                     gain = self._total(news) - before
                     if gain > best_gain:
                         best_gain, best = gain, rest + news
@@ -213,7 +226,7 @@ class LocalSearch:
         return places if len(places) <= _PARTNERS else self._random.sample(places, _PARTNERS)
 
     def _is_over(self) -> bool:
-        return time.monotonic() > self._end
+        return self._planner.num_planned > self._most_plans
 
     def _report(self, units: Sequence[Unit]) -> None:
         self._progress(self._total(units))

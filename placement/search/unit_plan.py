@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,6 +90,11 @@ class UnitPlanner:
         plan = self._plan(gpus, tuple(sorted(self.kind[llm] for llm in llms)))
         return -np.inf if plan is None else plan.throughput
 
+    @property
+    def num_planned(self) -> int:
+        """Different units planned so far."""
+        return self._plan.cache_info().misses
+
     def alone(self, gpus: int, llm: int) -> float:
         """The most that an LLM can reach on a mesh, whatever is beside it; 0 where it does not fit."""
         return self._alone(gpus, self.kind[llm])[0]
@@ -171,25 +175,37 @@ def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOpti
 
 def _by_promise(options: Sequence[tuple[ShareOption, ...]]) -> list[tuple[ShareOption, ...]]:
     """Combinations of shares that leave no usable rest, those first whose LLMs, alone, would reach most."""
-    combinations = [chosen for chosen in product(*options) if _total_share(chosen) <= SHARE_LIMIT]
-    wider = [dict(pairwise(shares)) for shares in options]
-
-    def leaves_rest(chosen: tuple[ShareOption, ...]) -> bool:
-        rest = SHARE_LIMIT - _total_share(chosen)
-        nexts = (larger.get(option) for larger, option in zip(wider, chosen, strict=True))
-        return any(
-            following is not None and following.share - option.share <= rest
-            for following, option in zip(nexts, chosen, strict=True)
-        )
+    offered = tuple(tuple(option.share for option in of_one) for of_one in options)
+    combinations = [
+        tuple(of_one[place] for of_one, place in zip(options, places, strict=True))
+        for places in _full_shares(offered, SHARE_LIMIT)
+    ]
 
     def promise(chosen: tuple[ShareOption, ...]) -> tuple[float, float]:
         return sum(option.alone for option in chosen), min(option.patience[-1] for option in chosen)
 
-    return sorted((chosen for chosen in combinations if not leaves_rest(chosen)), key=promise, reverse=True)
+    return sorted(combinations, key=promise, reverse=True)
 
 
-def _total_share(chosen: Sequence[ShareOption]) -> int:
-    return sum(option.share for option in chosen)
+@cache
+def _full_shares(offered: tuple[tuple[int, ...], ...], limit: int) -> list[tuple[int, ...]]:
+    """Places of one share of each offer, ascending, that keep to the limit and of which none can be raised.
+
+    >>> _full_shares(((30, 60, 90), (30, 60, 90)), 120)
+    [(0, 2), (1, 1), (2, 0)]
+    """
+    if not offered:
+        return [()]
+    first, others = offered[0], offered[1:]
+    least = sum(shares[0] for shares in others)
+    found = []
+    for place, share in enumerate(first):
+        if share + least <= limit:
+            for rest in _full_shares(others, limit - share):
+                left = limit - sum(shares[at] for shares, at in zip(offered, (place, *rest), strict=True))
+                if place + 1 == len(first) or first[place + 1] - share > left:
+                    found.append((place, *rest))
+    return found
 
 
 def _satisfy(
