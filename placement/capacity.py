@@ -19,7 +19,7 @@ def _too_large(problem: Problem, costs: Costs, index: int) -> str | None:
     known = [size for size in sizes if size in costs.gpu_counts(llm)]
     if not known:
         return (
-            f"models.{index} ({llm.name}): the costs of {llm.shape.name} are not known for meshes of "
+            f"models.{index}: {llm.name}: the costs of {llm.shape.name} are not known for meshes of "
             f"{' or '.join(map(str, sizes))} GPUs: profile it there"
         )
     memory_gb = known[-1] * cluster.memory_per_gpu_gb
@@ -29,9 +29,9 @@ def _too_large(problem: Problem, costs: Costs, index: int) -> str | None:
     if missing <= 0:
         return None
     return (
-        f"models.{index} ({llm.name}): {llm.shape.name} does not fit: its weights are {llm.shape.weight_gb:.4g} GB and "
-        f"a mesh of {known[-1]} GPUs has {weight_budget_gb(memory_gb):.4g} GB for weights (the rest is for activations "
-        f"and KV): {missing:.3g} GB are missing; larger nodes or GPUs with more memory would help"
+        f"models.{index}: {llm.name} ({llm.shape.name}) does not fit: its weights are {llm.shape.weight_gb:.4g} GB and "
+        f"a mesh of {_gpus(known[-1])} has {weight_budget_gb(memory_gb):.4g} GB for weights (the rest is for "
+        f"activations and KV): {missing:.3g} GB are missing; larger nodes or GPUs with more memory would help"
     )
 
 
@@ -49,7 +49,11 @@ def _too_many(problem: Problem) -> list[str]:
             left_out.append(llm.name)
     nodes = -int(-needed // weight_budget_gb(cluster.memory_per_gpu_gb * cluster.ngpus_per_node))
     return [
-        f"cluster: cannot hold the weights: they are {needed:.4g} GB and its {cluster.gpus} GPUs have {there:.4g} GB "
+        f"cluster: cannot hold the weights: they are {needed:.4g} GB and its {_gpus(cluster.gpus)} have {there:.4g} GB "
         f"for weights (the rest is for activations and KV): {needed - there:.3g} GB are missing; it would fit without "
-        f"{', '.join(left_out)}, or on {nodes} nodes of {cluster.ngpus_per_node} GPUs"
+        f"{', '.join(left_out)}, or on {nodes} nodes of {_gpus(cluster.ngpus_per_node)}"
     ]
+
+
+def _gpus(count: int) -> str:
+    return f"{count} GPU" if count == 1 else f"{count} GPUs"

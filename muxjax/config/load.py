@@ -112,8 +112,8 @@ def _known_keys(path: problems.Path, section: type[BaseModel]) -> list[str]:
     steps = iter(path)
     for step in steps:
         annotation = section.model_fields[str(step)].annotation
-        if typing.get_origin(annotation) is dict:
-            annotation = typing.get_args(annotation)[1]
+        if typing.get_origin(annotation) in (dict, list):
+            annotation = typing.get_args(annotation)[-1]
             next(steps)
         options = typing.get_args(annotation) or (annotation,)  # an optional section is a union with None
         section = typing.cast(type[BaseModel], options[0])

@@ -1,0 +1,1 @@
+"""`python -m muxjax.place`: which LLMs share which GPUs."""
