@@ -4,12 +4,15 @@ One thread runs the steps. Other threads add sequences and read the status, unde
 holds while it schedules and while it books tokens, but never while it waits for the device.
 """
 
+import gc
 import itertools
 import logging
 import math
+import queue
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass, field, replace
 
 from muxjax.serving.completion import Completion
 from muxjax.serving.errors import ModelNotReady, UnknownModel
@@ -17,17 +20,19 @@ from muxjax.serving.executor.jax_executor import JaxExecutor
 from muxjax.serving.executor.llm_runtime import LLMRuntime
 from muxjax.serving.live import LiveCompletions
 from muxjax.serving.loading import load_llms
+from muxjax.serving.management import ManagementError
 from muxjax.serving.outbox import Outbox
-from muxjax.serving.plan import UnitPlan, build_scheduler
+from muxjax.serving.plan import LLMPlan, PlanError, UnitPlan, build_scheduler, extend_plan, share_of
 from muxjax.serving.progress import LLMState, Progress, Report
 from muxjax.serving.request import FinishReason, Request
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
-from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import Sequence
-from muxjax.serving.statistics import LLMStatistics, Percentiles
+from muxjax.serving.spec import LLMSpec
+from muxjax.serving.statistics import LLMStatistics
+from muxjax.serving.status import unit_status
 from muxjax.serving.steps import MAX_FAILURES, Steps
 from muxjax.serving.trace import TraceWriter
-from muxjax.serving.unit import Deliver, LLMStatus, RefusedError, UnitStatus
+from muxjax.serving.unit import Deliver, RefusedError, UnitStatus
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +40,14 @@ _IDLE_SECONDS = 0.5  # between turns of the loop when nothing runs
 _DRAIN_SECONDS = 0.02  # between looks at what still runs
 _MOST_FAILURES = 3  # turns in a row that fail before the loop gives up
 _CLOSE_SECONDS = 60.0  # for a loop that hangs, or a program that compiles, to end
+
+
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """An LLM that is to be unloaded when nothing of it runs, which is ended at the deadline."""
+
+    deadline: float
+    done: threading.Event = field(default_factory=threading.Event)
 
 
 class Engine:
@@ -70,6 +83,8 @@ class Engine:
         self._is_checked = False
         self._draining = False
         self._stopping = False
+        self._to_load: queue.SimpleQueue[LLMPlan | None] = queue.SimpleQueue()
+        self._removals: dict[str, _Removal] = {}
         self._threads = [
             threading.Thread(target=self._load, name="load", daemon=True),
             threading.Thread(target=self._run, name="engine", daemon=True),
@@ -129,17 +144,67 @@ class Engine:
     def status(self) -> UnitStatus:
         """See `Unit`."""
         with self._lock:
-            now = time.monotonic()
-            seconds = [sums for llm in self._statistics.values() for sums in llm.job_seconds.values()]
-            total = sum(recent.total(now) for recent in seconds)
-            return UnitStatus(
-                llms=tuple(self._llm_status(llm.name, now, total) for llm in self._plan.llms),
-                blocks_total=self._pool.capacity,
-                blocks_free=self._pool.free_blocks,
-                steps=self._steps.count,
-                fairness_gap=self._scheduler.fairness_gap(),
-                busy=sum(recent.rate(now, self._started) for recent in seconds),
+            return unit_status(
+                self._progress.values(), self._scheduler, self._statistics, self._steps.count, self._started
             )
+
+    def load(self, spec: LLMSpec) -> None:
+        """See `ManagedUnit`."""
+        with self._lock:
+            known = self._progress.get(spec.name)
+            if known is not None and known.state is not LLMState.FAILED:
+                raise ManagementError(f"{spec.name} is {known.state} already: unload it first")
+            try:
+                plan = extend_plan(self._plan, spec)
+            except PlanError as error:
+                raise ManagementError(str(error)) from error
+            if known is not None:
+                self._remove(spec.name)
+            added = plan.llms[-1]
+            self._pool.add_llm(spec.name, added.config.num_layers, added.config.num_kv_heads, added.config.head_dim)
+            self._scheduler.add_llm(spec.name, share_of(spec, added.config, added.max_context))
+            self._statistics[spec.name] = LLMStatistics(spec.slo, time.monotonic())
+            self._plan = plan
+            self._set_progress(Progress(spec.name, LLMState.LOADING))
+        self._to_load.put(added)
+
+    def unload(self, llm: str, seconds: float) -> None:
+        """See `ManagedUnit`."""
+        with self._lock:
+            if self._known(llm).state in (LLMState.LOADING, LLMState.COMPILING):
+                raise ManagementError(f"{llm} is {self._progress[llm].state}: wait until it is ready")
+            removal = self._removals.setdefault(llm, _Removal(time.monotonic() + seconds))
+            self._set_progress(replace(self._progress[llm], state=LLMState.DRAINING))
+        self._work.set()
+        if not removal.done.wait(seconds + _CLOSE_SECONDS):
+            raise ManagementError(f"{llm} drains still: the engine does not respond")
+        gc.collect()  # a runtime and its programs refer to each other
+
+    def drain_llm(self, llm: str) -> None:
+        """See `ManagedUnit`."""
+        self._change_state(llm, LLMState.READY, LLMState.DRAINING)
+
+    def resume_llm(self, llm: str) -> None:
+        """See `ManagedUnit`."""
+        self._change_state(llm, LLMState.DRAINING, LLMState.READY)
+
+    def set_rate(self, llm: str, rate: float) -> None:
+        """See `ManagedUnit`."""
+        with self._lock:
+            self._known(llm)
+            try:
+                self._scheduler.set_rate(llm, rate)
+            except ValueError as error:
+                raise ManagementError(str(error)) from error
+
+    def set_quota(self, llm: str, blocks: int) -> None:
+        """See `ManagedUnit`."""
+        with self._lock:
+            self._known(llm)
+            try:
+                self._scheduler.set_quota(llm, blocks)
+            except ValueError as error:
+                raise ManagementError(str(error)) from error
 
     @property
     def is_draining(self) -> bool:
@@ -158,6 +223,7 @@ class Engine:
         """Abort what still runs and stop. An engine can be closed more than once."""
         self._draining = self._stopping = True
         self._work.set()
+        self._to_load.put(None)
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(_CLOSE_SECONDS)
@@ -173,44 +239,24 @@ class Engine:
             raise RefusedError("the server is shutting down")
         if llm not in self._progress:
             raise UnknownModel(llm, self._progress)
-        if llm not in self._runtimes:
-            progress = self._progress[llm]
+        progress = self._progress[llm]
+        if progress.state is not LLMState.READY or llm not in self._runtimes:
             raise ModelNotReady(
                 f"{llm} failed: {progress.error}" if progress.error else f"{llm} is {progress.state.value}"
             )
         return self._runtimes[llm]
 
-    def _llm_status(self, name: str, now: float, job_seconds: float) -> LLMStatus:
-        """`job_seconds` are those of all LLMs' recent jobs."""
-        queue = self._scheduler.queues[name]
-        progress = self._progress[name]
-        statistics = self._statistics[name]
-        prefill, decode = (
-            statistics.job_seconds[kind].total(now) / job_seconds if job_seconds else 0.0 for kind in JobKind
-        )
-        return LLMStatus(
-            name=name,
-            state=progress.state.value,
-            waiting=len(queue.waiting),
-            running=queue.num_running,
-            blocks_used=self._pool.used(name),
-            blocks_quota=self._pool.quota(name),
-            preemptions=queue.preemptions,
-            prompt_tokens=statistics.prompt_tokens,
-            generated_tokens=statistics.generated_tokens,
-            error=progress.error,
-            blocks_entitled=self._scheduler.initial_quotas[name],
-            errors=statistics.ended[FinishReason.ERROR],
-            prefill_share=prefill,
-            decode_share=decode,
-            tokens_per_second=statistics.tokens_per_second(now),
-            ttft=Percentiles.of(statistics.ttft.values(now)),
-            tpot=Percentiles.of(statistics.tpot.values(now)),
-            slo=statistics.slo,
-            slo_attainment=statistics.attainment(now),
-            ended=dict(statistics.ended),
-            latencies=statistics.latencies(),
-        )
+    def _known(self, llm: str) -> Progress:
+        if llm not in self._progress:
+            raise ManagementError(str(UnknownModel(llm, self._progress)))
+        return self._progress[llm]
+
+    def _change_state(self, llm: str, before: LLMState, after: LLMState) -> None:
+        with self._lock:
+            progress = self._known(llm)
+            if progress.state is not before or llm in self._removals:
+                raise ManagementError(f"{llm} is {progress.state}, not {before}")
+            self._set_progress(replace(progress, state=after))
 
     def _load(self) -> None:
         def on_ready(runtime: LLMRuntime) -> None:
@@ -218,6 +264,8 @@ class Engine:
             self._runtimes[runtime.spec.name] = runtime
 
         load_llms(self._plan.llms, self._executor, on_ready, self._set_progress, lambda: self._stopping)
+        while (plan := self._to_load.get()) is not None:
+            load_llms((plan,), self._executor, on_ready, self._set_progress, lambda: self._stopping)
 
     def _give_up(self, llm: str, reason: str) -> None:
         """An LLM whose jobs keep failing: its requests end, and it takes none until it is loaded again."""
@@ -254,7 +302,7 @@ class Engine:
     def _turn(self) -> bool:
         """Start the next step, if there is one, and read the oldest one's tokens, if it is time; false: it rested."""
         now = self._last_turn = time.monotonic()
-        if not (self._steps.in_flight or self._aborts or self._scheduler.has_unfinished):
+        if not (self._steps.in_flight or self._aborts or self._removals or self._scheduler.has_unfinished):
             self._rest()
             return False
         self._is_checked = False
@@ -262,6 +310,7 @@ class Engine:
             self._apply_aborts(now)
             expired = [sequence.id for sequence in self._scheduler.expire(now)]
             self._live.end(expired, FinishReason.DEADLINE, now)
+            self._apply_removals(now)
             step = self._scheduler.schedule(now)
             if step is not None:
                 self._live.started(step, now)
@@ -286,6 +335,27 @@ class Engine:
         ids = {self._aborts.popleft() for _ in range(len(self._aborts))}
         if ids:
             self._live.end(self._live.of_requests(ids), FinishReason.ABORT, now)
+
+    def _apply_removals(self, now: float) -> None:
+        """Forget the LLMs that are to be unloaded and have finished."""
+        for llm, removal in list(self._removals.items()):
+            if now >= removal.deadline:
+                self._live.end(self._live.of_llm(llm), FinishReason.ABORT, now)
+            if not self._live.of_llm(llm) and not self._steps.runs(llm):
+                self._remove(llm)
+                del self._removals[llm]
+                self._set_progress(Progress(llm, LLMState.UNLOADED))
+                del self._progress[llm]
+                removal.done.set()
+
+    def _remove(self, llm: str) -> None:
+        """Forget an LLM that has no sequences."""
+        self._scheduler.remove_llm(llm)
+        self._pool.remove_llm(llm)
+        self._executor.remove(llm)
+        self._runtimes.pop(llm, None)
+        del self._statistics[llm]
+        self._plan = replace(self._plan, llms=tuple(other for other in self._plan.llms if other.name != llm))
 
     def _fail_all(self, error: Exception) -> None:
         """After the loop failed nothing is certain: end every request, and go on with an empty pool."""

@@ -87,7 +87,7 @@ def plan_unit(spec: UnitSpec) -> UnitPlan:
     pool = Pool(spec.pool.num_blocks, spec.pool.block_elements)
     if problems := _fill_pool(pool, spec.llms, configs, contexts):
         raise PlanError("\n".join(problems))
-    shares = {llm.name: _share(llm, configs[llm.name], contexts[llm.name]) for llm in spec.llms}
+    shares = {llm.name: share_of(llm, configs[llm.name], contexts[llm.name]) for llm in spec.llms}
     quotas = make_policy(spec.scheduling.policy).initial_quotas(pool, shares)
     llms = tuple(
         LLMPlan(
@@ -103,6 +103,12 @@ def plan_unit(spec: UnitSpec) -> UnitPlan:
     return UnitPlan(llms, spec.pool, spec.scheduling)
 
 
+def extend_plan(plan: UnitPlan, spec: LLMSpec) -> UnitPlan:
+    """The unit with an LLM more, the last one, or one by the same name in its place. Raises PlanError."""
+    others = tuple(llm.spec for llm in plan.llms if llm.name != spec.name)
+    return plan_unit(UnitSpec((*others, spec), plan.pool, plan.scheduling))
+
+
 def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
     """The pool's books and the scheduler that keeps them, as planned."""
     pool = Pool(plan.pool.num_blocks, plan.pool.block_elements)
@@ -110,7 +116,7 @@ def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
         pool.add_llm(llm.name, llm.config.num_layers, llm.config.num_kv_heads, llm.config.head_dim)
     scheduler = Scheduler(
         pool,
-        {llm.name: _share(llm.spec, llm.config, llm.max_context) for llm in plan.llms},
+        {llm.name: share_of(llm.spec, llm.config, llm.max_context) for llm in plan.llms},
         make_policy(plan.scheduling.policy, quota_period=plan.scheduling.quota_period),
         max_prefill_tokens=plan.scheduling.max_prefill_tokens,
         max_prefill_sequences=MAX_PREFILL_SEQUENCES,
@@ -159,7 +165,8 @@ def _max_context(spec: LLMSpec, config: DecoderConfig) -> int:
     return config.max_context if spec.max_context is None else spec.max_context
 
 
-def _share(spec: LLMSpec, config: DecoderConfig, max_context: int) -> LLMShare:
+def share_of(spec: LLMSpec, config: DecoderConfig, max_context: int) -> LLMShare:
+    """What the scheduler needs to know of an LLM."""
     return LLMShare(
         rate=spec.rate,
         max_context=max_context,

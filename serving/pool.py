@@ -106,6 +106,12 @@ class Pool:
             quota=self._checked_quota(name, self.capacity if quota is None else quota),
         )
 
+    def remove_llm(self, name: str) -> None:
+        """Forget an LLM. Raises ValueError while it holds head blocks."""
+        if used := self.used(name):
+            raise ValueError(f"LLM {name!r} still holds {used} head blocks")
+        del self._llms[name]
+
     def page_tokens(self, llm: str) -> int:
         """Tokens that a page of this LLM holds."""
         return self._llms[llm].page_tokens

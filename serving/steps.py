@@ -75,6 +75,10 @@ class Steps:
         """Whether any step's tokens are still to be read."""
         return bool(self._running)
 
+    def runs(self, llm: str) -> bool:
+        """Whether any of an LLM's jobs is still to be read."""
+        return any(running.job.llm == llm for step in self._running for running in step.jobs)
+
     @property
     def must_read(self) -> bool:
         """Whether as many steps are in flight as may be."""

@@ -41,6 +41,7 @@ class CompiledPrograms[Program]:
         self._background = background
         self.compiled: dict[ProgramKey, Program] = {}
         self._requested: set[ProgramKey] = set()
+        self._closed = False
 
     def needed_keys(self) -> list[ProgramKey]:
         """The programs without which some job could not run: the largest of each kind."""
@@ -68,8 +69,16 @@ class CompiledPrograms[Program]:
                 return bucket, program
         raise LookupError(f"no {kind.value} program for {size} rows is compiled: compile the needed ones first")
 
+    def close(self) -> None:
+        """Compile nothing more in the background."""
+        self._closed = True
+
     def _compile_in_background(self, key: ProgramKey) -> None:
+        if self._closed:
+            return
         try:
             self.compile(key)
         except Exception:
+            if self._closed:  # what it is compiled from is gone
+                return
             _log.exception("compiling %s failed; larger programs go on serving in its place", key)

@@ -91,7 +91,8 @@ class JaxExecutor:
 
     def remove(self, llm: str) -> None:
         """Run no more jobs of this LLM; its memory is free once those on the device have ended."""
-        self._runtimes.pop(llm, None)
+        if (runtime := self._runtimes.pop(llm, None)) is not None:
+            runtime.close()
 
     def dispatch(self, job: Job, completions: Mapping[int, Completion]) -> RunningJob:
         """Start a job; returns before it ends."""

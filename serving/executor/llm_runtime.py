@@ -122,6 +122,10 @@ class LLMRuntime:
         self._programs.request(JobKind.DECODE, min(MAX_PREFILL_SEQUENCES, self.spec.max_sequences))
         self._programs.request(JobKind.PREFILL, 1)
 
+    def close(self) -> None:
+        """It runs no more: compile nothing for it."""
+        self._programs.close()
+
     def reset(self) -> None:
         """Forget all sequences, after the device lost its state."""
         vocab_size = self.model.config.vocab_size

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Series
+from dataclasses import replace
 from functools import partial
 
 from muxjax.serving.pool import Pool
@@ -13,7 +14,7 @@ from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
 from muxjax.serving.scheduler.places import has_place
 from muxjax.serving.scheduler.policy import Policy
-from muxjax.serving.scheduler.quota import fairness_gap, initial_quotas
+from muxjax.serving.scheduler.quota import fairness_gap, full_context_blocks, initial_quotas
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
 from muxjax.serving.scheduler.share import LLMShare
 
@@ -75,12 +76,10 @@ class Scheduler:
                 "max_prefill_tokens and max_prefill_sequences must be at least 1, "
                 f"not {max_prefill_tokens} and {max_prefill_sequences}"
             )
-        for llm, share in llms.items():
-            if llm not in pool.llms:
-                raise ValueError(f"LLM {llm!r} is not in the pool; add it there first")
-            if max(share.prefill_compute, share.decode_compute) > compute:
-                raise ValueError(f"LLM {llm!r}: a job takes more than all the compute of the unit, {compute}: {share}")
         self.pool = pool
+        self._compute = compute
+        for llm, share in llms.items():
+            self._check_share(llm, share)
         self.queues = {llm: LLMQueue(llm, share) for llm, share in llms.items()}
         self._memory = Memory(pool, self.queues)
         self._starter = JobStarter(
@@ -92,13 +91,65 @@ class Scheduler:
         )
         self._policy = policy
         self._max_waiting = max_waiting
-        self._entitlements = initial_quotas(pool, llms)
         self._sequences: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int, Sequence]] = []
         self._arrivals = 0
-        self.initial_quotas = policy.initial_quotas(pool, llms)
+        self._entitle()
+
+    def add_llm(self, llm: str, share: LLMShare) -> None:
+        """Schedule an LLM more, which is in the pool already; all quotas are made anew.
+
+        Raises ValueError as the constructor does, and for an LLM that is there already.
+        """
+        if llm in self.queues:
+            raise ValueError(f"LLM {llm!r} is in the scheduler already")
+        self._check_share(llm, share)
+        self.queues[llm] = LLMQueue(llm, share)
+        self._entitle()
+
+    def remove_llm(self, llm: str) -> None:
+        """Forget an LLM; all quotas are made anew. Raises ValueError while it has sequences or jobs in flight."""
+        if any(sequence.llm == llm for sequence in self._sequences.values()):
+            raise ValueError(f"LLM {llm!r} has unfinished sequences")
+        if any(busy == llm for busy, _ in self._starter.in_flight):
+            raise ValueError(f"jobs of LLM {llm!r} are in flight")
+        del self.queues[llm]
+        self._entitle()
+
+    def set_rate(self, llm: str, rate: float) -> None:
+        """Change an LLM's popularity; all quotas are made anew. Raises ValueError unless it is positive and finite."""
+        queue = self.queues[llm]
+        queue.share = replace(queue.share, rate=rate)
+        self._entitle()
+
+    def set_quota(self, llm: str, quota: int) -> None:
+        """Change an LLM's quota, from where the policy goes on.
+
+        Raises ValueError for more than the pool, or less than one sequence of its longest context.
+        """
+        least = full_context_blocks(self.pool, llm, self.queues[llm].share)
+        if not least <= quota <= self.pool.capacity:
+            raise ValueError(
+                f"the quota of {llm!r} must lie between {least} head blocks, one sequence of its longest context, "
+                f"and the pool's {self.pool.capacity}, not be {quota}"
+            )
+        self.pool.set_quota(llm, quota)
+
+    def _entitle(self) -> None:
+        """Set quotas by popularity and size."""
+        shares = {llm: queue.share for llm, queue in self.queues.items()}
+        self._entitlements = initial_quotas(self.pool, shares)
+        self.initial_quotas = self._policy.initial_quotas(self.pool, shares)
         for llm, quota in self.initial_quotas.items():
-            pool.set_quota(llm, quota)
+            self.pool.set_quota(llm, quota)
+
+    def _check_share(self, llm: str, share: LLMShare) -> None:
+        if llm not in self.pool.llms:
+            raise ValueError(f"LLM {llm!r} is not in the pool; add it there first")
+        if max(share.prefill_compute, share.decode_compute) > self._compute:
+            raise ValueError(
+                f"LLM {llm!r}: a job takes more than all the compute of the unit, {self._compute}: {share}"
+            )
 
     def add(self, sequence: Sequence, now: float) -> None:
         """Let a new sequence wait for its LLM; see `add_all`."""

@@ -41,6 +41,7 @@ class RandomLoad:
                 prefill_compute=prefill,
                 decode_compute=decode * self.draw.uniform(0.3, 1),
             )
+        self._shares = shares
         self.max_prefill_tokens = self.draw.choice([7, 32, 128])
         self.scheduler = Scheduler(
             self.pool, shares, make_policy(policy), max_prefill_tokens=self.max_prefill_tokens, max_prefill_sequences=4
@@ -54,7 +55,7 @@ class RandomLoad:
     def arrive(self, count: int) -> None:
         """Add sequences of random LLMs, as far as the queues take them."""
         for _ in range(count):
-            llm = self.draw.choice(list(SHAPES))
+            llm = self.draw.choice(list(self.scheduler.queues))
             context = SHAPES[llm][3]
             prompt = self.draw.randint(1, context - 1)
             length = self.draw.randint(prompt + 1, context)
@@ -77,13 +78,33 @@ class RandomLoad:
         """Now and then the device loses what it held of one LLM, or of all; returns whose jobs are never read."""
         if self.draw.random() >= 0.01:
             return ()
-        lost = self.draw.choice([[llm] for llm in SHAPES] + [list(SHAPES)])
+        llms = list(self.scheduler.queues)
+        lost = self.draw.choice([[llm] for llm in llms] + [llms])
         self.scheduler.restart(lost, self.now)
         for queue in (self.scheduler.queues[llm] for llm in lost):
             assert queue.num_running == 0
             assert not any(sequence.unread or sequence.num_computed for sequence in queue.waiting)
             assert all(waits.prompt_length <= waits.num_tokens < waits.max_length for waits in queue.waiting)
         return lost
+
+    def come_and_go(self) -> None:
+        """Now and then an LLM without sequences leaves, or one comes back, or becomes more or less popular."""
+        if self.draw.random() >= 0.03:
+            return
+        llm = self.draw.choice(list(SHAPES))
+        if llm not in self.scheduler.queues:
+            self.pool.add_llm(llm, *SHAPES[llm][:3])
+            self.scheduler.add_llm(llm, self._shares[llm])
+        elif self.draw.random() < 0.5 and len(self.scheduler.queues) > 1:
+            try:
+                self.scheduler.remove_llm(llm)
+            except ValueError:
+                assert any(s.llm == llm for s in set(self.added) - set(self.ended))
+                return
+            self.pool.remove_llm(llm)
+        else:
+            self.scheduler.set_rate(llm, self.draw.uniform(0.1, 10))
+        assert self.scheduler.queues.keys() == set(self.pool.llms) == self.scheduler.initial_quotas.keys()
 
     def schedule(self) -> Step | None:
         """Expire and schedule, and check what was scheduled."""
@@ -175,6 +196,7 @@ def run_as_engine(load: RandomLoad, calls: int) -> None:
         if load.calls < calls:
             load.arrive(load.draw.choice([0, 0, 0, 1, 2]))
         load.abort_some()
+        load.come_and_go()
         step = load.schedule()
         for job in step.jobs if step else ():
             load.scheduler.job_finished(job, load.now)
