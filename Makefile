@@ -37,12 +37,18 @@ lock:
 	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --constraint - \
 		--generate-hashes --no-emit-index-url --no-header --python-version 3.12 --output-file requirements.lock
 
-# Through the package's path, so that the generated files import each other from muxjax.serving.
+# Through the package's path, so that the generated files import each other from muxjax.serving. The Open Inference
+# Protocol's get a descriptor pool of their own: see serving/frontends/oip/handlers.py.
 protos: setup
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
 		muxjax/serving/frontends/grpc/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --grpc_python_out=. \
 		muxjax/serving/frontends/grpc/inference.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		muxjax/serving/frontends/oip/open_inference.proto
+	sed 's/_descriptor_pool[.]Default()/_descriptor_pool.DescriptorPool()/' \
+		serving/frontends/oip/open_inference_pb2.py > serving/frontends/oip/open_inference_pb2.private
+	mv serving/frontends/oip/open_inference_pb2.private serving/frontends/oip/open_inference_pb2.py
 
 # PyTorch, transformers and llama.cpp, apart from muxjax: what tests/oracle/ and muxjax.bench compare with.
 oracle:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from muxjax.serving.errors import RequestError
@@ -133,3 +133,16 @@ class Stream:
             )
             for index, delta in deltas.items()
         ]
+
+
+def join(outputs: Sequence[Output]) -> Output:
+    """One completion's outputs as one."""
+    last = outputs[-1]
+    return Output(
+        request_id=last.request_id,
+        index=last.index,
+        token_ids=tuple(token for output in outputs for token in output.token_ids),
+        text="".join(output.text for output in outputs),
+        logprobs=tuple(entry for output in outputs for entry in output.logprobs),
+        finish_reason=last.finish_reason,
+    )

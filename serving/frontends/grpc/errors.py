@@ -5,6 +5,7 @@ import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
@@ -51,6 +52,12 @@ def status_of(error: Exception) -> Status:
     reference = secrets.token_hex(4)
     _log.error("request failed, error %s", reference, exc_info=error)
     return Status(grpc.StatusCode.INTERNAL, f"internal error {reference}: the server's log says more")
+
+
+async def abort[Request, Response](context: grpc.aio.ServicerContext[Request, Response], error: Exception) -> NoReturn:
+    """End a call with the status of what went wrong."""
+    status = status_of(error)
+    await context.abort(status.code, status.message, status.metadata)
 
 
 def _metadata(error: Exception, code: grpc.StatusCode) -> tuple[tuple[str, str | bytes], ...]:

@@ -1,4 +1,4 @@
-"""The gRPC server: the native service, health and reflection on one port."""
+"""The gRPC server: the native service, the Open Inference Protocol, health and reflection on one port."""
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,12 +11,15 @@ from muxjax.serving.frontends.grpc.health import Health
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
 from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
 from muxjax.serving.frontends.listen import ListenError, bind, shown_host
+from muxjax.serving.frontends.oip import handlers as oip
+from muxjax.serving.frontends.oip.servicer import OpenInference
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.tls import TLS
 from muxjax.serving.progress import LLMState, Progress
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Inference"].full_name
 
+_MODEL_SERVICES = (SERVICE, oip.SERVICE)
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _RPCS_PER_REQUEST = 4  # an ended call counts for gRPC until its client has read its status
 _SPARE_RPCS = 64  # for health, status and lists while every place for Generate is taken
@@ -55,8 +58,10 @@ class GrpcServer:
         inference = Inference(service, stall_seconds)
         add_InferenceServicer_to_server(inference, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, _HEALTH, reflection.SERVICE_NAME), self._server)
-        for name in ("", SERVICE, *(progress.llm for progress in service.models())):
+        oip.add_to_server(OpenInference(service, stall_seconds), self._server)
+        names = (SERVICE, oip.SERVICE, _HEALTH, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server, pool=oip.ReflectedPool())  # type: ignore[arg-type]  # it asks for lookups only
+        for name in ("", *_MODEL_SERVICES, *(progress.llm for progress in service.models())):
             self._health.set(name, False)
         self.address = _listen(self._server, host, port, tls)
 
@@ -71,8 +76,8 @@ class GrpcServer:
         else:
             self._health.set(progress.llm, progress.state is LLMState.READY)
         is_any_ready = any(llm.state is LLMState.READY for llm in self._service.models())
-        self._health.set("", is_any_ready)
-        self._health.set(SERVICE, is_any_ready)
+        for name in ("", *_MODEL_SERVICES):
+            self._health.set(name, is_any_ready)
 
     def stop_accepting(self) -> None:
         """Tell health's watchers that the server is going away; calls are answered until `stop`."""

@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import NoReturn, override
+from typing import override
 
 import grpc
 
 from muxjax.serving.frontends.grpc import convert
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.access import caller
-from muxjax.serving.frontends.grpc.errors import status_of
+from muxjax.serving.frontends.grpc.errors import abort
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceServicer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.stream import ClientTooSlow, Stream
@@ -46,7 +46,7 @@ class Inference(InferenceServicer):
                 async for message in _messages(stream):
                     await self._write(message, context)
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     @override
     async def ListModels(
@@ -64,7 +64,7 @@ class Inference(InferenceServicer):
         try:
             return convert.status(self._service.status(), self._models(), uptime)
         except Exception as error:
-            await _abort(context, error)
+            await abort(context, error)
 
     def _models(self) -> list[Progress]:
         return [progress for progress in self._service.models() if caller().may_ask(progress.llm)]
@@ -88,8 +88,3 @@ async def _messages(stream: Stream) -> AsyncIterator[pb.GenerateResponse]:
             messages[-1].usage.completion_tokens = stream.completion_tokens
         for message in messages:
             yield message
-
-
-async def _abort[Request, Response](context: Context[Request, Response], error: Exception) -> NoReturn:
-    status = status_of(error)
-    await context.abort(status.code, status.message, status.metadata)

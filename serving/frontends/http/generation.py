@@ -8,7 +8,7 @@ from muxjax.serving.endpoint import Prompt
 from muxjax.serving.frontends.access import Caller
 from muxjax.serving.frontends.http.answers import Usage
 from muxjax.serving.frontends.service import Service
-from muxjax.serving.frontends.stream import Stream
+from muxjax.serving.frontends.stream import Stream, join
 from muxjax.serving.request import Output
 
 
@@ -47,7 +47,7 @@ class Generation:
         async for outputs in self:
             for choice, output in outputs:
                 pieces[choice].append(output)
-        return [_join(outputs) for outputs in pieces]
+        return [join(outputs) for outputs in pieces]
 
 
 @contextlib.asynccontextmanager
@@ -84,15 +84,3 @@ async def _merge(streams: Sequence[Stream]) -> AsyncGenerator[tuple[int, list[Ou
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-
-
-def _join(outputs: Sequence[Output]) -> Output:
-    last = outputs[-1]
-    return Output(
-        request_id=last.request_id,
-        index=last.index,
-        token_ids=tuple(token for output in outputs for token in output.token_ids),
-        text="".join(output.text for output in outputs),
-        logprobs=tuple(entry for output in outputs for entry in output.logprobs),
-        finish_reason=last.finish_reason,
-    )
