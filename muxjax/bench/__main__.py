@@ -18,6 +18,7 @@ _DESCRIPTIONS = {
     "colocated": "three LLMs in one unit against the same in turn",
     "schedule": "host time of one scheduler step",
     "startup": "seconds until the demo models are served, with an empty and with a full compile cache",
+    "frontends": "tokens/s and latency of every protocol, with an executor that costs nothing",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from muxjax.bench import colocated, overhead, schedule, startup, throughput
 from muxjax.bench.checkpoint import write_checkpoint
+from muxjax.bench.frontends import part as frontends
 from muxjax.bench.machine import describe_machine, load_average
 from muxjax.bench.result import Part, rounded
 from muxjax.bench.settings import Settings
@@ -22,7 +23,11 @@ WITH_MODEL: Mapping[str, Callable[[Settings, Path, DecoderConfig, Tell], Part]] 
     "overhead": overhead.measure,
     "colocated": colocated.measure,
 }
-ALONE: Mapping[str, Callable[[Settings, Tell], Part]] = {"schedule": schedule.measure, "startup": startup.measure}
+ALONE: Mapping[str, Callable[[Settings, Tell], Part]] = {
+    "schedule": schedule.measure,
+    "startup": startup.measure,
+    "frontends": frontends.measure,
+}
 PARTS = (*WITH_MODEL, *ALONE)
 
 

@@ -44,6 +44,7 @@ class Settings:
         rounds: how often everything is measured, engines in turn; figures are medians over rounds.
         schedule_steps: steps of the scheduler part.
         schedule_llms: LLMs of the scheduler part, with `schedule_sequences` running sequences together.
+        frontend_streams: streams at once of the frontends part, with `frontend_tokens` tokens each.
         serve_config: what the startup part serves; None is the demo models.
         torch_python: an interpreter with PyTorch and transformers, and llama-cpp-python if there is any.
     """
@@ -60,6 +61,8 @@ class Settings:
     schedule_steps: int = 2000
     schedule_llms: int = 8
     schedule_sequences: int = 256
+    frontend_streams: int = 64
+    frontend_tokens: int = 1000
     serve_config: Path | None = None
     torch_python: Path | None = None
 
@@ -75,4 +78,5 @@ class Settings:
             output_tokens=16,
             rounds=1,
             schedule_steps=200,
+            frontend_tokens=100,
         )

@@ -131,6 +131,21 @@ def _startup(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     yield Sheet(f"Seconds until {figures['served']} can be asked", 1, ("start with", "s"), rows)
 
 
+def _frontends(figures: Mapping[str, Any]) -> Iterator[Sheet]:
+    rows = tuple(
+        (
+            case["protocol"],
+            f"{case['tokens_per_second']:.0f}",
+            f"{case['full'][0]['tokens_per_message']:.1f}",
+            f"{case['half'][0]['latency_ms']['p50']:.2f}",
+            f"{case['p99_ms']:.2f}",
+        )
+        for case in figures["cases"]
+    )
+    columns = ("protocol", "tokens/s", "in a message", "latency ms at half the rate", "p99")
+    yield Sheet(f"Streaming to {figures['streams']} clients from one core", 1, columns, rows)
+
+
 def _budgets(budgets: list[Mapping[str, Any]]) -> Sheet:
     words = {True: "met", False: "NOT MET", None: "not measured"}
     rows = tuple(
@@ -151,4 +166,5 @@ _SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Sheet]]] = {
     "colocated": _colocated,
     "schedule": _schedule,
     "startup": _startup,
+    "frontends": _frontends,
 }

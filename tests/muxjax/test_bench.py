@@ -125,6 +125,14 @@ def test_startup_serves_twice_from_one_cache(tmp_path):
     assert len(budgets) == 2
 
 
+def test_frontends_stream_from_a_unit_that_costs_nothing():
+    settings = replace(TINY_SETTINGS, rounds=1, frontend_streams=3, frontend_tokens=20)
+    figures, budgets = measure("frontends", settings)
+    assert [case["protocol"] for case in figures["cases"]] == ["native", "open_inference", "http"]
+    assert all(case["full"][0]["tokens"] == 60 and case["p99_ms"] > 0 for case in figures["cases"])
+    assert len(budgets) == 6
+
+
 def test_other_engines_choose_the_same_tokens():
     if not ORACLE_PYTHON.exists():
         pytest.skip("no interpreter with PyTorch and transformers: `make oracle` makes one")
