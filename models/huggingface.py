@@ -26,7 +26,7 @@ def read_config(path: Path) -> tuple[str, DecoderConfig]:
     Raises:
         ConfigError: the file is missing or malformed, or describes something that muxjax does not have.
     """
-    values = _read_json(path, ConfigError)
+    values = read_json(path, ConfigError)
     try:
         names = values.get("architectures")
         if not (isinstance(names, list) and names and isinstance(names[0], str)):
@@ -46,7 +46,7 @@ def read_eos_token_ids(paths: Iterable[Path], vocab_size: int) -> tuple[int, ...
         if not path.is_file():
             continue
         try:
-            token_ids = ConfigFields(_read_json(path, ConfigError)).token_ids("eos_token_id")
+            token_ids = ConfigFields(read_json(path, ConfigError)).token_ids("eos_token_id")
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
         if any(token_id >= vocab_size for token_id in token_ids):
@@ -112,7 +112,7 @@ def write_tensors(
 
 def _read_sharded(directory: Path) -> dict[str, StoredTensor]:
     index = directory / INDEX
-    files = _read_json(index, CheckpointError).get("weight_map")
+    files = read_json(index, CheckpointError).get("weight_map")
     if not isinstance(files, dict) or not all(isinstance(name, str) for name in files.values()):
         raise CheckpointError(f"{index}: weight_map must map tensor names to file names")
     names = sorted(set(files.values()))
@@ -131,7 +131,8 @@ def _read_sharded(directory: Path) -> dict[str, StoredTensor]:
     return {tensor: shards[name][tensor] for tensor, name in files.items()}
 
 
-def _read_json(path: Path, error_type: type[ModelError]) -> Mapping[str, Any]:
+def read_json(path: Path, error_type: type[ModelError]) -> Mapping[str, Any]:
+    """The object in a JSON file. Raises `error_type`, naming the file."""
     try:
         values = json.loads(path.read_bytes())
     except FileNotFoundError:

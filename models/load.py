@@ -1,7 +1,8 @@
 """Models by the name that a person gives them."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jax.typing import DTypeLike
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.decoder import Decoder
+from muxjax.models.generation_config import GENERATION_FILE, read_sampling_defaults
 from muxjax.models.huggingface import read_eos_token_ids, write_config
 from muxjax.models.orbax import restore_weights, save_weights
 from muxjax.models.quantization import Int8Weights, quantize
@@ -32,6 +34,7 @@ class LoadedModel:
         tokenizer: None if the model came without one; it is then used by token ids.
         eos_token_ids: the tokens that end a text; may be none.
         architecture: its name in config.json.
+        sampling: its own defaults, such as a temperature, for requests that leave them open.
     """
 
     config: DecoderConfig
@@ -39,6 +42,7 @@ class LoadedModel:
     tokenizer: Tokenizer | None
     eos_token_ids: tuple[int, ...]
     architecture: str = "LlamaForCausalLM"
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
 
 def load_model(
@@ -71,15 +75,18 @@ def load_model(
         skeleton = skeleton.with_sharding(sharding)
     fit = _fit(skeleton, quantization)
     tokenizer = Tokenizer.load(found.directory)
-    generation = [found.directory / "generation_config.json"] if found.has_weights else []
-    eos_token_ids = read_eos_token_ids([*generation, found.config_path], found.config.vocab_size)
+    generation_path = found.directory / GENERATION_FILE
+    paths = [generation_path, found.config_path] if found.has_weights else [found.config_path]
+    eos_token_ids = read_eos_token_ids(paths, found.config.vocab_size)
+    sampling = read_sampling_defaults(generation_path) if found.has_weights else {}
     if not found.has_weights:
         arrays = random_weights(found.architecture, found.config, skeleton, fit)
     elif found.is_orbax:
         arrays = restore_weights(found.orbax_path, skeleton, fit)
     else:
         arrays = found.assemble(skeleton, fit)
-    return LoadedModel(found.config, skeleton.fill(arrays), tokenizer, eos_token_ids, found.name)
+    decoder = skeleton.fill(arrays)
+    return LoadedModel(found.config, decoder, tokenizer, eos_token_ids, found.name, sampling)
 
 
 def load_config(source: str | Path) -> DecoderConfig:

@@ -98,7 +98,7 @@ class LLM:
             llm: which LLM.
             prompts: texts or conversations.
             prompt_token_ids: prompts as token ids; they come after `prompts`.
-            sampling: for all of them; by default, the defaults of SamplingParams.
+            sampling: for all of them; by default, what the model's generation_config.json says.
 
         Returns:
             The completions, prompt by prompt, n for each.
@@ -110,7 +110,7 @@ class LLM:
         if llm not in self._endpoints:
             raise UnknownModel(llm, self._endpoints)
         endpoint = self._endpoints[llm]
-        raw = asdict(sampling or SamplingParams())
+        raw = {} if sampling is None else asdict(sampling)
         everything: list[Prompt] = [*prompts, *prompt_token_ids]
         requests = [validate(endpoint, endpoint.encode(prompt), raw) for prompt in everything]
         outputs: queue.SimpleQueue[Sequence[Output]] = queue.SimpleQueue()

@@ -1,7 +1,7 @@
 """What frontends need to know of one served LLM."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from muxjax.models.errors import ModelError
@@ -51,12 +51,14 @@ class Endpoint:
         vocab_size: token ids are below it.
         max_context: tokens of a prompt and its completion together.
         tokenizer: None for an LLM that is served by token ids only.
+        sampling: the model's own defaults of sampling parameters.
     """
 
     name: str
     vocab_size: int
     max_context: int
     tokenizer: TextEncoder | None
+    sampling: Mapping[str, float] = field(default_factory=dict)
 
     def encode(self, prompt: Prompt) -> Sequence[int]:
         """The prompt's token ids; ids pass as they are. Raises InvalidRequest."""

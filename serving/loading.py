@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import jax.numpy as jnp
 
 from muxjax.models.errors import ModelError
-from muxjax.models.load import load_model
+from muxjax.models.load import LoadedModel, load_model
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.executor.jax_executor import JaxExecutor
 from muxjax.serving.executor.llm_runtime import LLMRuntime
@@ -45,7 +45,7 @@ def load_llms(
             if runtime is None:
                 return
             on_ready(runtime)
-            endpoint = Endpoint(plan.name, runtime.model.config.vocab_size, plan.max_context, runtime.model.tokenizer)
+            endpoint = _endpoint(plan, runtime.model)
             total = len(runtime.programs)
             seconds = time.monotonic() - started
             report(Progress(plan.name, LLMState.READY, total, total, seconds, endpoint=endpoint))
@@ -59,12 +59,17 @@ def load_llms(
         runtime.compile_common()
 
 
+def _endpoint(plan: LLMPlan, model: LoadedModel) -> Endpoint:
+    return Endpoint(plan.name, model.config.vocab_size, plan.max_context, model.tokenizer, model.sampling)
+
+
 def _load(
     plan: LLMPlan, executor: JaxExecutor, report: Report, should_stop: Callable[[], bool], started: float
 ) -> LLMRuntime | None:
     """The LLM with the programs that it needs, or None if it is to stop."""
     report(Progress(plan.name, LLMState.LOADING))
-    model = load_model(plan.spec.source, dtype=jnp.dtype(plan.spec.dtype), unroll=True)
+    spec = plan.spec
+    model = load_model(spec.source, dtype=jnp.dtype(spec.dtype), unroll=True, quantization=spec.quantization)
     runtime = executor.load(plan.spec, model, plan.max_context)
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile") as workers:
         for done, total in runtime.compile_needed(workers):

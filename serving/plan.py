@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.errors import ModelError
-from muxjax.models.load import load_config
+from muxjax.models.load import load_config, weight_bytes
 from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.policies import make_policy
@@ -47,7 +47,7 @@ class LLMPlan:
     @property
     def weight_bytes(self) -> int:
         """Memory of its weights."""
-        return self.config.num_parameters * jnp.dtype(self.spec.dtype).itemsize
+        return weight_bytes(self.spec.source, dtype=self.spec.dtype, quantization=self.spec.quantization)
 
     @property
     def quota_tokens(self) -> int:

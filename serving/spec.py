@@ -1,6 +1,7 @@
 """What a unit is made of, as the engine needs it."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class LLMSpec:
         max_sequences: how many sequences run at once, at most.
         max_waiting: how many sequences wait, at most; more are refused.
         slo: how fast it is to be; None promises nothing.
+        quantization: "int8" keeps the weights of products in eight bits; None keeps them in `dtype`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class LLMSpec:
     max_sequences: int = 32
     max_waiting: int = 1024
     slo: SLO | None = None
+    quantization: Literal["int8"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ def validate(
     Args:
         endpoint: the LLM that it is for.
         prompt_token_ids: the prompt, tokenised.
-        sampling: any of the fields of `SamplingParams`, as the client sent them; None takes the default.
+        sampling: any of the fields of `SamplingParams`, as the client sent them; None takes the model's default,
+            else that of `SamplingParams`.
         request_id: None draws one.
         deadline: seconds of the engine's clock (`time.monotonic`); None never.
         caller: who sent it; None where callers are not told apart.
@@ -59,7 +60,7 @@ def validate(
     for name in sampling:
         if name not in _DEFAULTS:
             raise InvalidRequest(name, f"is not a sampling parameter{nearest(name, _DEFAULTS.keys())}")
-    raw = {**_DEFAULTS, **{name: value for name, value in sampling.items() if value is not None}}
+    raw = {**_DEFAULTS, **endpoint.sampling, **{name: value for name, value in sampling.items() if value is not None}}
     return Request(
         id=request_id or secrets.token_hex(16),
         llm=endpoint.name,

@@ -27,6 +27,7 @@ def unit_spec(config: Config) -> UnitSpec:
                 name=name,
                 source=llm.source,
                 dtype=llm.dtype or dtype,
+                quantization=llm.quantization,
                 rate=llm.rate,
                 max_context=llm.max_context,
                 max_sequences=llm.max_sequences,

@@ -25,7 +25,7 @@ def print_plan(plan: UnitPlan, config: Config, console: Console) -> None:
             llm.spec.source,
             f"{llm.spec.rate:g}",
             shown_bytes(llm.weight_bytes),
-            llm.spec.dtype,
+            llm.spec.quantization or llm.spec.dtype,
             f"{llm.max_context:,}",
             shown_bytes(llm.page_blocks * plan.block_bytes / llm.page_tokens),
             f"{llm.quota:,} ({llm.quota / (plan.pool.num_blocks - 1):.0%})",

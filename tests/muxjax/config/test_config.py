@@ -129,7 +129,7 @@ def test_objectives_reach_the_unit_and_their_mistakes_are_found(tmp_path: Path, 
 def test_unknown_keys_are_shown_with_the_nearest_known_one(tmp_path: Path, shape: str) -> None:
     assert complaints(tmp_path, f"llms:\n  a:\n    source: {shape}\n    max_seqences: 3\n") == [
         "4: llms.a.max_seqences: is no key of this section (did you mean 'max_sequences'?); "
-        "its keys are source, dtype, rate, max_context, max_sequences, max_waiting, slo"
+        "its keys are source, dtype, quantization, rate, max_context, max_sequences, max_waiting, slo"
     ]
 
 
