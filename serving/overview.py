@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from muxjax.serving.history import LLMHistory
 from muxjax.serving.unit import UnitStatus
 
@@ -24,3 +26,7 @@ class Overview:
     uptime_seconds: float
     unit: UnitStatus
     history: Mapping[str, LLMHistory]
+
+    def as_json(self) -> bytes:
+        """One line of JSON."""
+        return msgspec.json.encode(self, enc_hook=list)

@@ -6,19 +6,11 @@ import sys
 import grpc
 
 from muxjax.client import commands
-from muxjax.client.connection import KEY_VARIABLE, connect
+from muxjax.client.connection import connect
+from muxjax.client.errors import EXIT_CODES, describe
 from muxjax.client.options import parse_arguments
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 
-EXIT_CODES = {
-    grpc.StatusCode.INVALID_ARGUMENT: 2,
-    grpc.StatusCode.NOT_FOUND: 2,
-    grpc.StatusCode.UNAUTHENTICATED: 2,
-    grpc.StatusCode.PERMISSION_DENIED: 2,
-    grpc.StatusCode.UNAVAILABLE: 3,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: 4,
-    grpc.StatusCode.DEADLINE_EXCEEDED: 4,
-}
 _INTERRUPTED = 130  # as shells report SIGINT
 
 
@@ -46,21 +38,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     return 0
-
-
-def describe(error: grpc.RpcError, address: str) -> str:
-    """What went wrong and what to do, for a person."""
-    details = error.details() or error.code().name
-    if error.code() == grpc.StatusCode.UNAVAILABLE and details.startswith("failed to connect"):
-        return f"no server answers at {address}: start one with `python -m muxjax.serve`, or give its --address"
-    if error.code() == grpc.StatusCode.UNAUTHENTICATED:
-        return f"{details}; give it as ${KEY_VARIABLE} or --api-key"
-    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"the time ran out ({details})"
-    for entry in error.trailing_metadata() or ():
-        if entry.key == "retry-after" and isinstance(entry.value, str):
-            return f"{details}; try again in {entry.value} s"
-    return details
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import grpc
 
 KEY_VARIABLE = "MUXJAX_API_KEY"
 
+_OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)  # a server that comes back is found soon
+
 
 def add_connection_options(parser: argparse.ArgumentParser) -> None:
     """How to reach a secured server."""
@@ -34,13 +36,13 @@ def connect(options: argparse.Namespace) -> Iterator[grpc.Channel]:
 
 def _open(options: argparse.Namespace) -> grpc.Channel:
     if options.tls_ca is None:
-        return grpc.insecure_channel(options.address)
+        return grpc.insecure_channel(options.address, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=None if options.tls_ca == "system" else Path(options.tls_ca).read_bytes(),
         private_key=options.tls_key and options.tls_key.read_bytes(),
         certificate_chain=options.tls_certificate and options.tls_certificate.read_bytes(),
     )
-    return grpc.secure_channel(options.address, credentials)
+    return grpc.secure_channel(options.address, credentials, options=_OPTIONS)
 
 
 class _Details(grpc.ClientCallDetails):

@@ -42,7 +42,7 @@ def print_status(status: pb.GetStatusResponse) -> None:
     console = _console()
     console.print(
         f"pool: {used:,} of {status.blocks_total:,} head blocks used, fairness gap {status.fairness_gap:.3f}; "
-        f"{status.steps:,} steps; up {_duration(status.uptime_seconds)}",
+        f"{status.steps:,} steps; up {duration(status.uptime_seconds)}",
         highlight=False,
     )
     table = Table("model", "state", box=None)
@@ -91,6 +91,7 @@ def _state(state: pb.ModelState) -> str:
     return f"[{_COLORS.get(state, 'default')}]{name}[/]"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time that a server has run."""
     hours, minutes = divmod(int(seconds) // 60, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {int(seconds) % 60} s"

@@ -1,12 +1,15 @@
 """Between the protocol's messages and the words of `muxjax.serving`."""
 
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 
 from muxjax.serving.endpoint import Chat, Prompt
 from muxjax.serving.errors import InvalidRequest
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, TokenLogprobs
+from muxjax.serving.spec import SLO
+from muxjax.serving.statistics import Percentiles
 from muxjax.serving.unit import LLMStatus, UnitStatus
 
 _FINISH_REASONS = {
@@ -103,6 +106,43 @@ def status(unit: UnitStatus, models: Sequence[Progress], uptime: float) -> pb.Ge
         fairness_gap=unit.fairness_gap,
         uptime_seconds=uptime,
         busy=unit.busy,
+        version=version("muxjax"),
+    )
+
+
+def unit_status(message: pb.GetStatusResponse) -> UnitStatus:
+    """What `status` made the message of, for clients that show it."""
+    return UnitStatus(
+        llms=tuple(_llm_status(model) for model in message.models),
+        blocks_total=message.blocks_total,
+        blocks_free=message.blocks_free,
+        steps=message.steps,
+        fairness_gap=message.fairness_gap,
+        busy=message.busy,
+    )
+
+
+def _llm_status(model: pb.ModelStatus) -> LLMStatus:
+    return LLMStatus(
+        name=model.name,
+        state=pb.ModelState.Name(model.state).removeprefix("MODEL_STATE_").lower(),
+        error=model.error or None,
+        ttft=_percentiles(model.ttft) if model.HasField("ttft") else None,
+        tpot=_percentiles(model.tpot) if model.HasField("tpot") else None,
+        slo=_slo(model.slo) if model.HasField("slo") else None,
+        slo_attainment=model.slo_attainment if model.HasField("slo_attainment") else None,
+        **{name: getattr(model, name) for name in _FIGURES},
+    )
+
+
+def _percentiles(message: pb.Percentiles) -> Percentiles:
+    return Percentiles(message.p50, message.p90, message.p99)
+
+
+def _slo(message: pb.SLO) -> SLO:
+    return SLO(
+        ttft=message.ttft if message.HasField("ttft") else None,
+        tpot=message.tpot if message.HasField("tpot") else None,
     )
 
 

@@ -183,7 +183,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("models", "blocks_total", "blocks_free", "steps", "fairness_gap", "uptime_seconds", "busy")
+    __slots__ = ("models", "blocks_total", "blocks_free", "steps", "fairness_gap", "uptime_seconds", "busy", "version")
     MODELS_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     BLOCKS_FREE_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +191,7 @@ class GetStatusResponse(_message.Message):
     FAIRNESS_GAP_FIELD_NUMBER: _ClassVar[int]
     UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedCompositeFieldContainer[ModelStatus]
     blocks_total: int
     blocks_free: int
@@ -198,7 +199,8 @@ class GetStatusResponse(_message.Message):
     fairness_gap: float
     uptime_seconds: float
     busy: float
-    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., steps: _Optional[int] = ..., fairness_gap: _Optional[float] = ..., uptime_seconds: _Optional[float] = ..., busy: _Optional[float] = ...) -> None: ...
+    version: str
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., steps: _Optional[int] = ..., fairness_gap: _Optional[float] = ..., uptime_seconds: _Optional[float] = ..., busy: _Optional[float] = ..., version: _Optional[str] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
     __slots__ = ("name", "state", "error", "waiting", "running", "blocks_used", "blocks_quota", "preemptions", "prompt_tokens", "generated_tokens", "blocks_entitled", "errors", "prefill_share", "decode_share", "tokens_per_second", "ttft", "tpot", "slo", "slo_attainment")

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 
-import msgspec
 from aiohttp import web
 
 from muxjax.serving.frontends.access import Caller
@@ -52,7 +51,7 @@ class LiveStatus:
         """The newest `Overview` as JSON, with the LLMs that the caller may ask; encoded once for all such callers."""
         caller = request[CALLER]
         if caller.models not in self._encoded:
-            self._encoded[caller.models] = msgspec.json.encode(self._seen_by(caller), enc_hook=list)
+            self._encoded[caller.models] = self._seen_by(caller).as_json()
         body = self._encoded[caller.models]
         return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})
 

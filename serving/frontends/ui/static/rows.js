@@ -143,8 +143,9 @@ class Latency {
   update(llm, history) {
     const [recent, target] = [llm[this.key], llm.slo?.[this.key] ?? null];
     setText(this.figures, together(recent && [recent.p50, recent.p90, recent.p99]));
-    setText(this.note, target === null ? "" : `≤ ${seconds(target)}`);
-    this.note.classList.toggle("missed", target !== null && recent !== null && recent.p90 > target);
+    const missed = target !== null && recent !== null && recent.p90 > target;
+    setText(this.note, target === null ? "" : `${missed ? "p90 >" : "≤"} ${seconds(target)}`);
+    this.note.classList.toggle("missed", missed);
     this.spark.update(history[`${this.key}_p50`], { upper: history[`${this.key}_p99`], length: LENGTH });
   }
 }

@@ -1,0 +1,30 @@
+"""What a call's failure means to a person, and to a shell."""
+
+import grpc
+
+from muxjax.client.connection import KEY_VARIABLE
+
+EXIT_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: 2,
+    grpc.StatusCode.NOT_FOUND: 2,
+    grpc.StatusCode.UNAUTHENTICATED: 2,
+    grpc.StatusCode.PERMISSION_DENIED: 2,
+    grpc.StatusCode.UNAVAILABLE: 3,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 4,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 4,
+}
+
+
+def describe(error: grpc.RpcError, address: str) -> str:
+    """What went wrong and what to do, for a person."""
+    details = error.details() or error.code().name
+    if error.code() == grpc.StatusCode.UNAVAILABLE and details.startswith("failed to connect"):
+        return f"no server answers at {address}: start one with `python -m muxjax.serve`, or give its --address"
+    if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+        return f"{details}; give it as ${KEY_VARIABLE} or --api-key"
+    if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"the time ran out ({details})"
+    for entry in error.trailing_metadata() or ():
+        if entry.key == "retry-after" and isinstance(entry.value, str):
+            return f"{details}; try again in {entry.value} s"
+    return details

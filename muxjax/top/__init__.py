@@ -1,0 +1,1 @@
+"""Watch a running server from a terminal: `python -m muxjax.top`."""
