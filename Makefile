@@ -43,7 +43,7 @@ protos: setup
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
 		muxjax/serving/frontends/grpc/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --grpc_python_out=. \
-		muxjax/serving/frontends/grpc/inference.proto
+		muxjax/serving/frontends/grpc/inference.proto muxjax/serving/frontends/grpc/admin.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
 		muxjax/serving/frontends/oip/open_inference.proto
 	sed 's/_descriptor_pool[.]Default()/_descriptor_pool.DescriptorPool()/' \

@@ -1,14 +1,15 @@
-"""`python -m muxjax.client models | generate | chat | status`."""
+"""`python -m muxjax.client models | generate | chat | status`, and the commands of the admin port."""
 
 import os
 import sys
 
 import grpc
 
-from muxjax.client import commands
+from muxjax.client import admin, commands
 from muxjax.client.connection import connect
-from muxjax.client.errors import EXIT_CODES, describe
+from muxjax.client.errors import EXIT_CODES, CommandError, describe
 from muxjax.client.options import parse_arguments
+from muxjax.serving.frontends.grpc.admin_pb2_grpc import AdminStub
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 
 _INTERRUPTED = 130  # as shells report SIGINT
@@ -21,12 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
         with connect(options) as channel:
-            stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
-            commands.COMMANDS[options.command](stub, options)
+            if options.command in admin.COMMANDS:
+                admin.COMMANDS[options.command](AdminStub(channel), options)  # type: ignore[no-untyped-call]
+            else:
+                stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
+                commands.COMMANDS[options.command](stub, options)
     except grpc.RpcError as error:
         print(f"error: {describe(error, options.address)}", file=sys.stderr)
         return EXIT_CODES.get(error.code(), 1)
-    except commands.CommandError as error:
+    except CommandError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

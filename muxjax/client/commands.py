@@ -8,15 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import grpc
 
 from muxjax.client import tables
+from muxjax.client.errors import CommandError
 from muxjax.client.options import sampling_params
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 
 _LIST_SECONDS = 10.0  # for the calls that answer at once
-
-
-class CommandError(Exception):
-    """The command line asks for what cannot be."""
 
 
 def list_models(stub: InferenceStub, options: argparse.Namespace) -> None:

@@ -7,12 +7,17 @@ from muxjax.client.connection import KEY_VARIABLE
 EXIT_CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: 2,
     grpc.StatusCode.NOT_FOUND: 2,
+    grpc.StatusCode.FAILED_PRECONDITION: 2,
     grpc.StatusCode.UNAUTHENTICATED: 2,
     grpc.StatusCode.PERMISSION_DENIED: 2,
     grpc.StatusCode.UNAVAILABLE: 3,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 4,
     grpc.StatusCode.DEADLINE_EXCEEDED: 4,
 }
+
+
+class CommandError(Exception):
+    """The command line asks for what cannot be."""
 
 
 def describe(error: grpc.RpcError, address: str) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from muxjax.client.admin import add_admin_commands
 from muxjax.client.connection import add_connection_options
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 
@@ -47,6 +48,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     chat = commands.add_parser("chat", parents=[common], help="talk with a model, line by line")
     chat.add_argument("--system", help="what the model is told first")
+    add_admin_commands(commands, common)
     for command in (generate, chat):
         _add_sampling(command)
     return parser.parse_args(arguments)

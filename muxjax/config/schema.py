@@ -158,6 +158,17 @@ class ServerConfig(Section):
         le=65_535,
         description="Port of the OpenAI-compatible HTTP; 0 finds a free one, `null` leaves it out.",
     )
+    admin_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Port of the admin service, on this machine only ([operations.md](operations.md)); 0 finds a free "
+        "one. Default: there is none.",
+    )
+    admin_key: File | None = Field(
+        default=None,
+        description="File with the key that the admin service asks for. Default: everyone on this machine may use it.",
+    )
     api_keys: File | None = Field(
         default=None,
         description="YAML file of API keys ([security.md](security.md)). Default: none are asked for.",

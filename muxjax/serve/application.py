@@ -12,10 +12,12 @@ from pathlib import Path
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import Config
 from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.serve.admin import llm_spec
 from muxjax.serve.closing import closing_block
 from muxjax.serve.display import Addresses, Display, make_display
 from muxjax.serve.security import Security
 from muxjax.serving.engine import Engine
+from muxjax.serving.frontends.grpc.admin import Admin, AdminServer
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.http.server import HttpServer
 from muxjax.serving.frontends.listen import ListenError
@@ -81,12 +83,19 @@ class Application:
                 max_body_bytes=limits.max_message_bytes,
             )
 
+        self._admin: AdminServer | None = None
+        if limits.admin_port is not None:
+            admin = Admin(self._engine, self._service, llm_spec)
+            self._admin = AdminServer(admin, security.admin, port=limits.admin_port)
+
     async def run(self) -> None:
         """Serve until a signal. Raises NothingToServeError."""
         with _signals() as (stop, stop_at_once):
             await self._server.start()
             if self._http is not None:
                 await self._http.start()
+            if self._admin is not None:
+                await self._admin.start()
             self._display.start(self._addresses(), list(self._config.llms))
             for warning in self._security.warnings:
                 _log.warning(warning)
@@ -101,13 +110,16 @@ class Application:
             finally:
                 loading.cancel()
                 self._service.close()
+                if self._admin is not None:
+                    await self._admin.stop()
                 if self._http is not None:
                     await self._http.stop()
                 await self._server.stop()
 
     def _addresses(self) -> Addresses:
         http = None if self._http is None else self._http.address
-        return Addresses(grpc=self._server.address, http=http, encrypted=self._security.tls is not None)
+        admin = None if self._admin is None else self._admin.address
+        return Addresses(grpc=self._server.address, http=http, encrypted=self._security.tls is not None, admin=admin)
 
     def close(self) -> None:
         """End the engine; waits for what it is compiling, and blocks the event loop, where nothing is left to do."""

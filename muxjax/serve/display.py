@@ -21,6 +21,7 @@ class Addresses:
     grpc: str
     http: str | None
     encrypted: bool = False
+    admin: str | None = None
 
     @property
     def url(self) -> str | None:
@@ -62,7 +63,8 @@ class JsonDisplay:
     """One JSON object a line: `event`, `time` (seconds since 1970), and what belongs to the event."""
 
     def start(self, addresses: Addresses, models: list[str]) -> None:
-        self._print("start", address=addresses.grpc, http_address=addresses.http, models=models)
+        admin = {} if addresses.admin is None else {"admin_address": addresses.admin}
+        self._print("start", address=addresses.grpc, http_address=addresses.http, models=models, **admin)
 
     def phase(self, name: str, detail: str) -> None:
         self._print("phase", name=name, detail=detail)
@@ -122,6 +124,9 @@ class TerminalDisplay:
         }[progress.state]
         style = _STYLES.get(progress.state, "default")
         done = progress.total or 1 if progress.state is LLMState.READY else progress.done
+        if progress.llm not in self._tasks:  # it came later
+            self._console.print(f"{progress.llm}: [{style}]{words}[/]", highlight=False)
+            return
         self._bars.update(
             self._tasks[progress.llm], completed=done, total=progress.total or 1, words=f"[{style}]{words}[/]"
         )

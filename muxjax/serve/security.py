@@ -7,8 +7,10 @@ from ipaddress import ip_address
 from muxjax.config import LoadedConfig
 from muxjax.config.api_keys import is_readable_by_others, load_api_keys
 from muxjax.config.schema import Config, ServerConfig
-from muxjax.serving.frontends.access import AccessControl
+from muxjax.serving.frontends.access import AccessControl, Caller, digest
 from muxjax.serving.frontends.tls import TLS, TLSError
+
+_MIN_KEY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +19,13 @@ class Security:
 
     Attributes:
         access: the callers that are let in.
+        admin: who may change the server, on its admin port.
         tls: None where nothing is encrypted.
         warnings: what the one who runs the server should know.
     """
 
     access: AccessControl
+    admin: AccessControl
     tls: TLS | None
     warnings: tuple[str, ...]
 
@@ -36,12 +40,28 @@ def load_security(loaded: LoadedConfig, config: Config) -> Security:
             tls = TLS.load(server.tls.certificate, server.tls.key, server.tls.client_ca)
         except TLSError as error:
             raise loaded.error([f"server.tls.{error}"]) from error
-    return Security(access, tls, tuple(_warnings(server)))
+    return Security(access, _admin(loaded, server), tls, tuple(_warnings(server)))
+
+
+def _admin(loaded: LoadedConfig, server: ServerConfig) -> AccessControl:
+    """Whoever has the key, or everyone on this machine. Raises ConfigurationError."""
+    if server.admin_key is None:
+        return AccessControl()
+    try:
+        key = server.admin_key.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise loaded.error([f"server.admin_key: {server.admin_key} cannot be read"]) from error
+    if len(key) < _MIN_KEY or not key.isascii() or not key.isprintable() or " " in key:
+        raise loaded.error(
+            [f"server.admin_key: {server.admin_key} must hold one key of at least {_MIN_KEY} ASCII characters"]
+        )
+    return AccessControl([(digest(key), Caller("admin"))])
 
 
 def _warnings(server: ServerConfig) -> Iterator[str]:
-    if server.api_keys is not None and is_readable_by_others(server.api_keys):
-        yield f"{server.api_keys} can be read by other users: chmod 600 {server.api_keys}"
+    for keys in (server.api_keys, server.admin_key):
+        if keys is not None and is_readable_by_others(keys):
+            yield f"{keys} can be read by other users: chmod 600 {keys}"
     if _is_loopback(server.host):
         return
     if server.api_keys is None and (server.tls is None or server.tls.client_ca is None):
