@@ -1,7 +1,7 @@
 """Prefill and decode times of one LLM at every batch size, which all searches calculate with."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from muxjax.placement.problem import LLM
 PREFILL_SHARE = 100  # a prefill has the whole mesh in MuxServe's estimate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class JobTimes:
     """Times on a mesh with one decode share; index b is batch size b, from 0.
 
@@ -33,9 +33,15 @@ class JobTimes:
         """The largest batch."""
         return len(self.prefill) - 1
 
+    @cached_property
     def completion(self) -> Seconds:
         """Seconds of all decode steps of a completion, by batch size."""
         return (self.decode + self.scheduling * np.arange(len(self.decode))) * self.output_len
+
+    @cached_property
+    def lists(self) -> tuple[list[float], list[float]]:
+        """Prefill and completion as lists, which are faster to index one by one."""
+        return self.prefill.tolist(), self.completion.tolist()
 
 
 class Costs:

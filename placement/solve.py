@@ -49,14 +49,12 @@ def solve(problem: Problem, cost_model: CostModel, search: str, progress: Progre
     planner = UnitPlanner(problem, costs)
     if shortage := explain_shortage(problem, costs):
         raise PlacementError(shortage)
-    bound = upper_bound(problem, planner)
     if search in GREEDY_RULES:
-        units = _greedy(problem, costs, search, progress)
-    elif search == "exact":
-        units, bound = _exact(problem, planner, progress)
+        units, bound = _greedy(problem, costs, search, progress), None
     else:
-        units, bound = _best(problem, planner, bound, progress)
-    return _placement(problem, costs, search, units, bound, time.perf_counter() - began)
+        units, bound = (_exact if search == "exact" else _best)(problem, planner, progress)
+    seconds = time.perf_counter() - began
+    return _placement(problem, costs, search, units, bound or upper_bound(problem, planner), seconds)
 
 
 def _greedy(problem: Problem, costs: Costs, search: str, progress: Progress) -> list[ChosenUnit]:
@@ -82,13 +80,14 @@ def _exact(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[
     return _planned(spread(units, problem.cluster, planner), planner), optimum
 
 
-def _best(problem: Problem, planner: UnitPlanner, bound: float, progress: Progress) -> tuple[list[ChosenUnit], float]:
+def _best(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[list[ChosenUnit], float]:
     """Local search; where that does not reach the bound and the cluster is small, the exact one."""
+    bound = upper_bound(problem, planner)
 
     def report(throughput: float) -> None:
         progress(f"{throughput:.4g} of at most {bound:.4g} requests/s")
 
-    units = LocalSearch(problem, planner, report).run()
+    units = LocalSearch(problem, planner, bound, report).run()
     reached = sum(planner.throughput(*unit) for unit in units or ())
     if (units is None or reached < bound * (1 - _ROUNDING)) and ExactSearch(problem, planner).num_units <= _FEW_UNITS:
         return _exact(problem, planner, progress)
@@ -115,7 +114,7 @@ def unit_throughputs(problem: Problem, costs: Costs, unit: ChosenUnit) -> list[f
         return [0.0] * len(llms)
     waiting = sum(float(time.prefill[batch]) for time, batch in zip(times, unit.batches, strict=True))
     return [
-        min(llm.rate, batch / (waiting + float(time.completion()[batch])))
+        min(llm.rate, batch / (waiting + float(time.completion[batch])))
         for llm, time, batch in zip(llms, times, unit.batches, strict=True)
     ]
 

@@ -40,8 +40,7 @@ def estimate_mesh(gpus: int, memory_gb: float, members: Sequence[tuple[LLM, int]
     batches = [
         smallest_batch(time, llm.rate, sequences)[0] for llm, time, sequences in zip(llms, times, held, strict=True)
     ]
-    prefills = [time.prefill.tolist() for time in times]
-    completions = [time.completion().tolist() for time in times]
+    prefills, completions = [time.lists[0] for time in times], [time.lists[1] for time in times]
     rates = [llm.rate for llm in llms]
     total_rate = sum(rates)
     best, best_batches = 0.0, tuple(batches)

@@ -98,6 +98,7 @@ class GreedySearch:
             )
         self._problem, self._costs, self._rules = problem, costs, rules
         self._candidates = find_candidates(problem, costs)
+        self._weights = [llm.shape.weight_gb for llm in problem.llms]
         self._scale = [compute_scale(llm) for llm in problem.llms]
         self._estimate = cache(self._make_estimate)
 
@@ -152,7 +153,7 @@ class GreedySearch:
         return sorted(meshes, key=lambda mesh: mesh.gpus, reverse=True)
 
     def _has_room(self, mesh: Mesh, llm: int, candidate: Candidate) -> bool:
-        fits = mesh.free_gb >= self._problem.llms[llm].shape.weight_gb
+        fits = mesh.free_gb >= self._weights[llm]
         return fits and mesh.free_share + SHARE_LIMIT - 100 >= candidate.share
 
     def _place(self, mesh: Mesh, index: int) -> None:

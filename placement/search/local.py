@@ -21,7 +21,7 @@ Progress = Callable[[float], None]
 """Told the throughput so far."""
 
 _SMALL = 1e-9  # gains below this are rounding
-_PLANS, _PLANS_PER_LLM = 100, 20  # after which it stops improving
+_PLANS, _PLANS_PER_LLM = 100, 10  # after which it stops improving
 _PARTNERS = 24  # units that each unit is tried with: all of them, or as many by chance
 
 
@@ -36,9 +36,9 @@ def fits(cluster: Cluster, sizes: Iterable[int]) -> bool:
 
 
 class LocalSearch:
-    """Deterministic: its effort is bounded in units planned, not in time."""
+    """Deterministic: its effort is bounded in units planned, not in time; it ends early when `bound` is reached."""
 
-    def __init__(self, problem: Problem, planner: UnitPlanner, progress: Progress) -> None:
+    def __init__(self, problem: Problem, planner: UnitPlanner, bound: float, progress: Progress) -> None:
         self._cluster, self._planner = problem.cluster, planner
         self._llms = range(len(problem.llms))
         self._rates = [llm.rate for llm in problem.llms]
@@ -46,6 +46,7 @@ class LocalSearch:
         self._sizes = mesh_sizes(problem.cluster.ngpus_per_node)
         self._random = random.Random(0)
         self._most_plans = _PLANS + _PLANS_PER_LLM * len(problem.llms)
+        self._enough = bound * (1 - _SMALL)
         self._progress = progress
 
     def run(self) -> list[Unit] | None:
@@ -54,7 +55,7 @@ class LocalSearch:
         if units is None:
             return None
         units = self._improve(units)
-        while (better := self._reshape(units)) is not None:
+        while self._total(units) < self._enough and (better := self._reshape(units)) is not None:
             units = better
         return spread(units, self._cluster, self._planner)
 
@@ -133,7 +134,7 @@ class LocalSearch:
     def _improve(self, units: list[Unit]) -> list[Unit]:
         """Take moves of one or two units as long as they bring more."""
         improved = True
-        while improved and not self._is_over():
+        while improved and not self._is_over() and self._total(units) < self._enough:
             improved = False
             for place in sorted(range(len(units)), key=lambda place: -self._missing(units[place])):
                 if self._missing(units[place]) <= _SMALL:

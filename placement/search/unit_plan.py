@@ -152,7 +152,7 @@ class UnitPlanner:
 
 def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOption:
     most = max(1, min(held, times.max_batch))
-    prefill, completion = times.prefill[: most + 1], times.completion()[: most + 1]
+    prefill, completion = times.prefill[: most + 1], times.completion[: most + 1]
     batches = np.arange(most + 1)
     patience = batches / llm.rate - completion
     patience[0] = -np.inf
