@@ -35,6 +35,8 @@ def closing_block(config: Config, endpoints: list[Endpoint], addresses: Addresse
         lines.append(_curl(endpoints[0], config, addresses.url))
     if has_keys:
         lines.insert(2, f"  export {KEY_VARIABLE}=...  # one of the keys in {config.server.api_keys}")
+    page = "" if addresses.url is None else f"at {addresses.url}/ui, or "
+    lines += ["", f"Watch it {page}in a terminal: {python} -m muxjax.top{where}"]
     if has_keys or tls is not None:
         return "\n".join(lines) + "\n"
     lines += ["", "or, in Python:", ""]

@@ -150,6 +150,9 @@ def test_the_closing_lines_can_be_copied(server: ServerProcess, folder: Path) ->
     lines = closing_block(config, endpoints, addresses(server)).splitlines()
     commands = [line.strip() for line in lines if " -m muxjax.client " in line or "curl" in line]
     assert len(commands) == 4
+    page, _, top = next(line for line in lines if line.startswith("Watch it at ")).partition(", or in a terminal: ")
+    assert httpx.get(page.removeprefix("Watch it at "), follow_redirects=True).status_code == 200
+    commands.append(f"{top} --once")
     python = dedent("\n".join(lines[lines.index("or, in Python:") + 1 :]))
     for command in (*(["bash", "-c", command] for command in commands), [sys.executable, "-c", python]):
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)

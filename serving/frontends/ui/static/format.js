@@ -35,6 +35,6 @@ export function together(values) {
   if (values === null) return NONE;
   const longest = Math.max(...values);
   const [factor, unit] = longest >= 1 ? [1, "s"] : [1000, "ms"];
-  const digits = factor === 1 ? 2 : longest < 0.1 ? 1 : 0;
+  const digits = factor === 1 ? 2 : longest < 0.01 ? 1 : 0;
   return `${values.map((value) => (value * factor).toFixed(digits)).join(" · ")} ${unit}`;
 }
