@@ -42,7 +42,8 @@ class CostTable:
         """See that these models can be costed on meshes up to a size.
 
         Raises:
-            PlacementError: a model is not in the table, or all prefills or all decode steps at a share are holes.
+            PlacementError: a model is not in the table, or all prefills or all decode steps at a share are holes,
+                or the share 100 is missing, with which prefills run.
         """
         complaints = []
         for model in dict.fromkeys(models):
@@ -50,6 +51,8 @@ class CostTable:
                 complaints.append(f"{self.name}: {model}: is not in the table; it has {', '.join(self.entries)}")
                 continue
             for gpus, shares in self.entries[model].items():
+                if gpus <= most_gpus and 100 not in shares:
+                    complaints.append(f"{self.name}: {model}.{gpus}: has no share 100, with which prefills run")
                 if gpus <= most_gpus:
                     complaints += (
                         f"{self.name}: {model}.{gpus}.{share}: no {kind} was run (all are -1): "

@@ -1,7 +1,6 @@
 """Alg. 2 of MuxServe: for each LLM and mesh size, the smallest decode share that reaches its rate."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muxjax.placement.job_times import Costs, JobTimes
@@ -71,8 +70,3 @@ def _best_share(llm: LLM, gpus: int, kv_gb: float, costs: Costs) -> Candidate:
         if throughput > best.throughput:
             best = Candidate(share, batch, throughput)
     return best
-
-
-def smallest_meshes(candidates: Sequence[dict[int, Candidate]]) -> list[int]:
-    """The smallest mesh of each LLM."""
-    return [min(by_size) for by_size in candidates]

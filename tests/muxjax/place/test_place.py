@@ -151,11 +151,11 @@ def test_what_does_not_fit_is_said_with_its_line(tmp_path: Path, capsys: pytest.
 
 def test_holes_in_a_table_that_are_needed_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     entry = {"1": {"32": {"prefill": -1, "decoding": 10.0}}}
-    table = write(tmp_path, json.dumps({"llama-7b": {"1": {"50": entry}}}), "cost.json")
+    table = write(tmp_path, json.dumps({"llama-7b": {"1": {"100": entry}}}), "cost.json")
     lines = complaints(capsys, write(tmp_path, CLUSTER), "--cost", table)
     assert lines == [
         f"{tmp_path}/cluster.yaml: {table}: llama-13b: is not in the table; it has llama-7b",
-        f"{tmp_path}/cluster.yaml: {table}: llama-7b.1.50: no prefill was run (all are -1): "
+        f"{tmp_path}/cluster.yaml: {table}: llama-7b.1.100: no prefill was run (all are -1): "
         "profile it again, or delete this entry",
     ]
 

@@ -120,8 +120,10 @@ def test_a_table_that_cannot_cost_the_models_says_why(tmp_path: Path) -> None:
         table(tmp_path, data).check(["llama-7b", "llama-7b", "llama-2-70b"], most_gpus=4)
     name = f"{tmp_path}/cost.json"
     assert refused.value.complaints == (
+        f"{name}: llama-7b.1: has no share 100, with which prefills run",
         f"{name}: llama-7b.1.50: no prefill was run (all are -1): profile it again, or delete this entry",
         f"{name}: llama-7b.1.50: no decode step was run (all are -1): profile it again, or delete this entry",
+        f"{name}: llama-7b.2: has no share 100, with which prefills run",
         f"{name}: llama-7b.2.30: no decode step was run (all are -1): profile it again, or delete this entry",
         f"{name}: llama-2-70b: is not in the table; it has llama-7b",
     )
