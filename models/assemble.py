@@ -22,7 +22,7 @@ from muxjax.models.safetensors import StoredTensor
 from muxjax.models.weights import Fit, Index, Skeleton, Slots, TensorSlot, check_fit, listed
 
 WEIGHT_DTYPES = tuple(np.dtype(scalar) for scalar in (np.float32, np.float16, ml_dtypes.bfloat16))
-_BLOCK_BYTES = 4 << 20  # stays in a core's cache while it is converted and turned
+_BLOCK_BYTES = 1 << 20  # stays in a core's cache while it is converted and turned
 _ALIGNMENT = 64  # JAX uses a NumPy array on the CPU as it is, if it begins at such an address
 
 

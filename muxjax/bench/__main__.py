@@ -17,6 +17,8 @@ _DESCRIPTIONS = {
     "overhead": "the engine against its bare programs, and its host work per step",
     "colocated": "three LLMs in one unit against the same in turn",
     "schedule": "host time of one scheduler step",
+    "checkpoint": "GB/s and memory of reading safetensors",
+    "quantization": "what weights of eight bits lose in quality, and what a decode step takes with them",
     "startup": "seconds until the demo models are served, with an empty and with a full compile cache",
     "frontends": "tokens/s and latency of every protocol, with an executor that costs nothing",
 }

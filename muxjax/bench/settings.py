@@ -45,6 +45,8 @@ class Settings:
         schedule_steps: steps of the scheduler part.
         schedule_llms: LLMs of the scheduler part, with `schedule_sequences` running sequences together.
         frontend_streams: streams at once of the frontends part, with `frontend_tokens` tokens each.
+        checkpoint_layers: of the checkpoint part's model, which is else as `model`.
+        quality_texts: held-out texts of each demo model, of the quantization part.
         serve_config: what the startup part serves; None is the demo models.
         torch_python: an interpreter with PyTorch and transformers, and llama-cpp-python if there is any.
     """
@@ -63,6 +65,8 @@ class Settings:
     schedule_sequences: int = 256
     frontend_streams: int = 64
     frontend_tokens: int = 1000
+    checkpoint_layers: int = 36
+    quality_texts: int = 32
     serve_config: Path | None = None
     torch_python: Path | None = None
 
@@ -78,5 +82,7 @@ class Settings:
             output_tokens=16,
             rounds=1,
             schedule_steps=200,
+            checkpoint_layers=2,
+            quality_texts=2,
             frontend_tokens=100,
         )

@@ -146,6 +146,47 @@ def _frontends(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     yield Sheet(f"Streaming to {figures['streams']} clients from one core", 1, columns, rows)
 
 
+def _checkpoint(figures: Mapping[str, Any]) -> Iterator[Sheet]:
+    rows = tuple(
+        (
+            case["stored"],
+            case["dtype"],
+            f"{case['file_gb']:.2f}",
+            f"{case['seconds']:.2f}",
+            f"{case['gb_per_second']:.2f}",
+            f"{case['peak_memory']:.2f}x",
+        )
+        for case in figures["cases"]
+    )
+    yield Sheet("Reading safetensors", 2, ("stored", "read as", "GB", "s", "GB/s", "peak memory / weights"), rows)
+
+
+def _quantization(figures: Mapping[str, Any]) -> Iterator[Sheet]:
+    losses = tuple(
+        (
+            model["model"],
+            f"{model['bits_per_byte']['float32']:.4f}",
+            f"{model['bits_per_byte']['int8']:.4f}",
+            f"{model['perplexity_ratio']:.4f}",
+            f"{model['max_logit_error']:.3f}",
+            f"{model['mean_logit_error']:.4f}",
+            f"{model['memory_ratio']:.2f}x",
+        )
+        for model in figures["models"]
+    )
+    columns = ("model", "bits/byte", "int8", "perplexity, int8 / float32", "largest logit error", "mean", "memory")
+    yield Sheet("What weights of eight bits lose", 1, columns, losses)
+    rows = tuple(
+        (
+            str(case["batch"]),
+            *(f"{case['ms_per_step'][kind]:.1f}" for kind in ("float32", "int8")),
+            f"{case['ratio']:.2f}x",
+        )
+        for case in figures["decode"]
+    )
+    yield Sheet("A decode step with them", 1, ("batch", "float32, ms", "int8, ms", "speed, int8 / float32"), rows)
+
+
 def _budgets(budgets: list[Mapping[str, Any]]) -> Sheet:
     words = {True: "met", False: "NOT MET", None: "not measured"}
     rows = tuple(
@@ -167,4 +208,6 @@ _SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Sheet]]] = {
     "schedule": _schedule,
     "startup": _startup,
     "frontends": _frontends,
+    "checkpoint": _checkpoint,
+    "quantization": _quantization,
 }

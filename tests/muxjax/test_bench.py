@@ -133,6 +133,26 @@ def test_frontends_stream_from_a_unit_that_costs_nothing():
     assert len(budgets) == 6
 
 
+def test_checkpoint_reads_in_processes_of_their_own():
+    figures, budgets = measure("checkpoint", replace(TINY_SETTINGS, rounds=1, checkpoint_layers=1))
+    assert [(case["stored"], case["dtype"]) for case in figures["cases"]] == [
+        ("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32"),
+    ]  # fmt: skip
+    assert all(case["gb_per_second"] > 0 and case["peak_memory"] >= 0 for case in figures["cases"])
+    assert len(budgets) == 6
+
+
+@pytest.mark.slow
+def test_quantization_compares_every_demo_model_with_itself():
+    figures, _ = measure("quantization", replace(TINY_SETTINGS, rounds=1, quality_texts=1))
+    assert [model["model"] for model in figures["models"]] == ["arithmetic", "code", "prose"]
+    for model in figures["models"]:
+        assert 0.98 < model["perplexity_ratio"] < 1.02
+        assert 0 < model["mean_logit_error"] < model["max_logit_error"] < 2
+        assert model["memory_ratio"] < 0.3
+    assert [case["batch"] for case in figures["decode"]] == [1, 2]
+
+
 def test_other_engines_choose_the_same_tokens():
     if not ORACLE_PYTHON.exists():
         pytest.skip("no interpreter with PyTorch and transformers: `make oracle` makes one")
