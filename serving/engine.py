@@ -14,6 +14,8 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 
+import jax
+
 from muxjax.serving.completion import Completion
 from muxjax.serving.errors import ModelNotReady, UnknownModel
 from muxjax.serving.executor.jax_executor import JaxExecutor
@@ -59,12 +61,21 @@ class Engine:
     others go on. Should the loop itself fail, all requests end with an error; if it keeps failing, it ends.
     """
 
-    def __init__(self, plan: UnitPlan, report: Report, trace: TraceWriter | None = None) -> None:
-        """`report` hears how the LLMs fare, from the unit's own threads; `trace` of all that runs."""
+    def __init__(
+        self,
+        plan: UnitPlan,
+        report: Report,
+        trace: TraceWriter | None = None,
+        device: jax.Device | None = None,
+    ) -> None:
+        """`report` hears how the LLMs fare, from the unit's own threads; `trace` of all that runs.
+
+        Everything is on `device`; None takes the first one.
+        """
         self._plan = plan
         self._report = report
         self._pool, self._scheduler = build_scheduler(plan)
-        self._executor = JaxExecutor(self._pool, plan.pool, plan.scheduling.max_prefill_tokens)
+        self._executor = JaxExecutor(self._pool, plan.pool, plan.scheduling.max_prefill_tokens, device)
         self._progress = {llm.name: Progress(llm.name, LLMState.LOADING) for llm in plan.llms}
         self._runtimes: dict[str, LLMRuntime] = {}
         self._started = time.monotonic()
@@ -147,6 +158,11 @@ class Engine:
             return unit_status(
                 self._progress.values(), self._scheduler, self._statistics, self._steps.count, self._started
             )
+
+    @property
+    def llms(self) -> tuple[str, ...]:
+        """The LLMs that it has now, ready or not."""
+        return tuple(self._progress)
 
     def load(self, spec: LLMSpec) -> None:
         """See `ManagedUnit`."""

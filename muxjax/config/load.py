@@ -14,6 +14,8 @@ from muxjax.config.schema import Config
 from muxjax.config.yaml_source import YamlSource
 from muxjax.serving.errors import nearest
 
+_PLACEMENT_KEYS = ("placement:", "units:")
+
 
 @dataclass(frozen=True)
 class LoadedConfig:
@@ -123,3 +125,14 @@ def _known_keys(path: problems.Path, section: type[BaseModel]) -> list[str]:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_placement(path: Path | None) -> bool:
+    """Whether a file is a placement and no configuration, by its sections."""
+    if path is None:
+        return False
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return False
+    return all(any(line.startswith(key) for line in lines) for key in _PLACEMENT_KEYS)

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from muxjax.allocator import keep_freed_memory
-from muxjax.config import Config, ConfigurationError, LoadedConfig, load_config
+from muxjax.config import Config, ConfigurationError, load_config
+from muxjax.config.load import is_placement
 from muxjax.logs import log_to_stderr
 
 _WRONG_CONFIGURATION = 2
@@ -16,35 +17,44 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve, or check; returns the process's exit code."""
     options = _parse(arguments)
     try:
-        loaded = load_config(options.config)
-        return _run(loaded, _override(loaded.config, options), check=options.check, trace=options.trace)
+        return _run(options)
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return _WRONG_CONFIGURATION
 
 
-def _run(loaded: LoadedConfig, config: Config, *, check: bool, trace: Path | None) -> int:
+def _run(options: argparse.Namespace) -> int:
+    placement = None
+    if is_placement(options.config):
+        from muxjax.config.placed import load_placement
+
+        loaded, placement = load_placement(options.config)
+    else:
+        loaded = load_config(options.config)
+    config = _override(loaded.config, options)
     # These bring JAX, which a configuration that is wrong need not wait for.
+    from muxjax.config.placed import device_units
     from muxjax.config.unit import unit_spec
     from muxjax.serve.security import load_security
     from muxjax.serving.plan import PlanError, plan_unit
 
     security = load_security(loaded, config)
     try:
-        plan = plan_unit(unit_spec(config))
+        units = device_units(unit_spec(config), placement)
+        plans = [(plan_unit(unit.spec), unit.device) for unit in units]
     except PlanError as error:
         raise loaded.error(str(error).splitlines()) from error
-    if check:
+    if options.check:
         from rich.console import Console
 
-        from muxjax.serve.check import print_plan
+        from muxjax.serve.check import print_plans
 
-        print_plan(plan, config, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
+        print_plans(plans, config, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
         return 0
     from muxjax.serve.application import serve
 
     with log_to_stderr(config.logging.format, config.logging.level):
-        return serve(config, plan, security, trace)
+        return serve(config, plans, security, options.trace)
 
 
 def _override(config: Config, options: argparse.Namespace) -> Config:
@@ -59,7 +69,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         epilog="The first Ctrl-C or SIGTERM lets running requests finish, the second one stops at once. "
         "Exit codes: 0 stopped when asked to, 1 nothing could be served, 2 wrong configuration or address.",
     )
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="YAML file (default: the demo models)")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG",
+        help="YAML file, or a placement of muxjax.place (default: the demo models)",
+    )
     parser.add_argument("--check", action="store_true", help="show the plan and the memory table, and load nothing")
     parser.add_argument("--host", help="address to listen on, instead of the configuration's")
     parser.add_argument("--port", type=_port, help="port of the gRPC service, instead of the configuration's")

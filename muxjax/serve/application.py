@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import jax
 
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import Config
@@ -25,9 +28,13 @@ from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.watchdog import Watchdog
 from muxjax.serving.plan import UnitPlan
 from muxjax.serving.progress import LLMState, Progress
+from muxjax.serving.router import Router
 from muxjax.serving.trace import TraceWriter
 
 _log = logging.getLogger(__name__)
+
+type DevicePlans = Sequence[tuple[UnitPlan, jax.Device]]
+"""The units, each with the device that it has for itself."""
 
 _SETTLED = (LLMState.READY, LLMState.FAILED)
 
@@ -43,7 +50,12 @@ class Application:
     """
 
     def __init__(
-        self, config: Config, plan: UnitPlan, security: Security, display: Display, trace: TraceWriter | None = None
+        self,
+        config: Config,
+        plans: DevicePlans,
+        security: Security,
+        display: Display,
+        traces: Sequence[TraceWriter] = (),
     ) -> None:
         self._config = config
         self._display = display
@@ -54,10 +66,13 @@ class Application:
         def report(news: Progress) -> None:
             loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-        self._engine = Engine(plan, report, trace)
+        engines = [
+            Engine(plan, report, trace, device) for (plan, device), trace in itertools.zip_longest(plans, traces)
+        ]
+        self._unit = Router(engines)
         limits = config.server
         self._service = Service(
-            self._engine,
+            self._unit,
             list(config.llms),
             max_requests=limits.max_requests,
             request_timeout=limits.request_timeout,
@@ -85,7 +100,7 @@ class Application:
 
         self._admin: AdminServer | None = None
         if limits.admin_port is not None:
-            admin = Admin(self._engine, self._service, llm_spec)
+            admin = Admin(self._unit, self._service, llm_spec)
             self._admin = AdminServer(admin, security.admin, port=limits.admin_port)
 
     async def run(self) -> None:
@@ -123,13 +138,13 @@ class Application:
 
     def close(self) -> None:
         """End the engine; waits for what it is compiling, and blocks the event loop, where nothing is left to do."""
-        self._engine.close()
+        self._unit.close()
         self._display.stopped()
 
     async def _load(self) -> None:
         """Load, then follow the LLMs' news for ever. Raises NothingToServeError."""
-        self._engine.start()
-        watchdog = Watchdog(self._engine, self._service, self._config.server.engine_timeout, self._tell)
+        self._unit.start()
+        watchdog = Watchdog(self._unit, self._service, self._config.server.engine_timeout, self._tell)
         beside = [asyncio.create_task(self._prepare_kernels()), asyncio.create_task(watchdog.run())]
         try:
             await self._follow_news()
@@ -188,17 +203,17 @@ async def _first(work: asyncio.Task[None], event: asyncio.Task[bool]) -> None:
     event.cancel()
 
 
-def serve(config: Config, plan: UnitPlan, security: Security, trace: Path | None = None) -> int:
+def serve(config: Config, plans: DevicePlans, security: Security, trace: Path | None = None) -> int:
     """Serve until asked to stop, with a timeline written to `trace`; returns the process's exit code."""
     if config.compile.cache is not None:
         keep_compiled_programs(config.compile.cache)
     try:
-        writer = TraceWriter(trace) if trace is not None else None
+        writers = [TraceWriter(path) for path in _trace_paths(trace, len(plans))]
     except OSError as error:
         print(f"--trace: cannot write {trace}: {error.strerror}", file=sys.stderr)
         return 2
     try:
-        asyncio.run(_serve(config, plan, security, writer))
+        asyncio.run(_serve(config, plans, security, writers))
     except ListenError as error:
         print(error, file=sys.stderr)
         return 2
@@ -210,8 +225,15 @@ def serve(config: Config, plan: UnitPlan, security: Security, trace: Path | None
     return 0
 
 
-async def _serve(config: Config, plan: UnitPlan, security: Security, trace: TraceWriter | None) -> None:
-    application = Application(config, plan, security, make_display(), trace)
+def _trace_paths(path: Path | None, units: int) -> list[Path]:
+    """One file for each unit: FILE, or FILE with the unit's number before its suffix where there are several."""
+    if path is None:
+        return []
+    return [path] if units == 1 else [path.with_stem(f"{path.stem}-{unit}") for unit in range(units)]
+
+
+async def _serve(config: Config, plans: DevicePlans, security: Security, traces: Sequence[TraceWriter]) -> None:
+    application = Application(config, plans, security, make_display(), traces)
     try:
         await application.run()
     finally:

@@ -1,6 +1,7 @@
 """What `--check` shows: who gets how much of what, before any weight is loaded."""
 
 import os
+from collections.abc import Sequence
 
 import jax
 from rich.console import Console
@@ -10,6 +11,16 @@ from muxjax.config import Config
 from muxjax.config.schema import ServerConfig
 from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serving.plan import UnitPlan
+
+
+def print_plans(plans: Sequence[tuple[UnitPlan, jax.Device]], config: Config, console: Console) -> None:
+    """Every unit's plan, under a line with its device if there are several."""
+    for index, (plan, device) in enumerate(plans):
+        if len(plans) > 1:
+            console.print(f"unit {index}, on {device}:", highlight=False)
+        print_plan(plan, config, console)
+        if index + 1 < len(plans):
+            console.print()
 
 
 def print_plan(plan: UnitPlan, config: Config, console: Console) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.completion import Completion
@@ -65,10 +66,16 @@ def _num_logprobs(completion: Completion | None) -> int | None:
 class JaxExecutor:
     """The unit's pool on the device and the LLMs that share it."""
 
-    def __init__(self, pool: Pool, spec: PoolSpec, max_prefill_tokens: int) -> None:
+    def __init__(self, pool: Pool, spec: PoolSpec, max_prefill_tokens: int, device: jax.Device | None = None) -> None:
+        """Everything is on `device`; None takes the first one."""
+        self.device = device or jax.devices()[0]
         self._pool = pool
-        self._shape = jax.ShapeDtypeStruct((spec.num_blocks, 2, spec.block_tokens, spec.lane), jnp.dtype(spec.dtype))
-        self._array = jnp.zeros(self._shape.shape, self._shape.dtype)
+        self._shape = jax.ShapeDtypeStruct(
+            (spec.num_blocks, 2, spec.block_tokens, spec.lane),
+            jnp.dtype(spec.dtype),
+            sharding=SingleDeviceSharding(self.device),
+        )
+        self._array = self._empty()
         self._max_prefill_tokens = max_prefill_tokens
         self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._runtimes: dict[str, LLMRuntime] = {}
@@ -83,6 +90,7 @@ class JaxExecutor:
             max_context=max_context,
             max_prefill_tokens=self._max_prefill_tokens,
             background=self._background,
+            device=self.device,
         )
 
     def add(self, runtime: LLMRuntime) -> None:
@@ -112,9 +120,12 @@ class JaxExecutor:
 
     def reset_all(self) -> None:
         """Make the whole state on the device anew."""
-        self._array = jnp.zeros(self._shape.shape, self._shape.dtype)
+        self._array = self._empty()
         for runtime in self._runtimes.values():
             runtime.reset()
+
+    def _empty(self) -> jax.Array:
+        return jnp.zeros(self._shape.shape, self._shape.dtype, device=self.device)
 
     def _pool_is_lost(self) -> bool:
         """Whether the pool went into a job that did not give it back; waits for the jobs on the device."""

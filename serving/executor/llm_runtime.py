@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import SingleDeviceSharding
 from jax.stages import Compiled
 from jaxtyping import Int32
 
@@ -56,9 +57,12 @@ class LLMRuntime:
         max_context: int,
         max_prefill_tokens: int,
         background: ThreadPoolExecutor,
+        device: jax.Device,
         implementation: Implementation | None = None,
     ) -> None:
         """`pool` holds the LLM's pages already; `background` compiles what is wanted later.
+
+        All of `model` is on `device`.
 
         `implementation` of the attention kernels: None takes the best one here.
         """
@@ -68,9 +72,10 @@ class LLMRuntime:
         self._pool_shape = pool_shape
         config = model.config
         self._max_pages = -(-max_context // pool.page_tokens(spec.name))
-        self._table = SamplingTable(spec.max_sequences, config.vocab_size)
-        self._state = SlotState.empty(spec.max_sequences, config.vocab_size)
-        self._page_blocks = jnp.asarray(pool.page_blocks(spec.name).copy())
+        self._device = device
+        self._sharding = SingleDeviceSharding(device)
+        self._table = SamplingTable(spec.max_sequences, config.vocab_size, device)
+        self.reset()
         model.decoder.unroll()  # a scan would copy each layer's weights out of their stack, step by step
         graph, params = nnx.split(model.decoder)
         leaves, structure = jax.tree.flatten(params)
@@ -129,8 +134,8 @@ class LLMRuntime:
     def reset(self) -> None:
         """Forget all sequences, after the device lost its state."""
         vocab_size = self.model.config.vocab_size
-        self._state = SlotState.empty(self.spec.max_sequences, vocab_size)
-        self._page_blocks = jnp.asarray(self._pool.page_blocks(self.spec.name).copy())
+        self._state = jax.device_put(SlotState.empty(self.spec.max_sequences, vocab_size), self._device)
+        self._page_blocks = jax.device_put(self._pool.page_blocks(self.spec.name).copy(), self._device)
 
     def dispatch(self, job: Job, pool: PoolArray, completions: Mapping[int, Completion]) -> tuple[PoolArray, Sampled]:
         """Start a job; returns at once with the pool and the tokens that it will have computed."""
@@ -215,12 +220,12 @@ class LLMRuntime:
     def _compile(self, key: ProgramKey) -> Program:
         inputs = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
         if key.kind is JobKind.DECODE:
-            arguments = _shapes((self._state.last_tokens, self._page_blocks, inputs))
+            arguments = self._shapes((self._state.last_tokens, self._page_blocks, inputs))
             forward = jax.jit(self._functions.decode, donate_argnums=1)
         else:
-            arguments = _shapes((self._page_blocks, inputs))
+            arguments = self._shapes((self._page_blocks, inputs))
             forward = jax.jit(self._functions.prefill, donate_argnums=1)
-        compiled = forward.lower(_shapes(self._leaves), self._pool_shape, *arguments).compile()
+        compiled = forward.lower(self._shapes(self._leaves), self._pool_shape, *arguments).compile()
         return Program(compiled, self._sampler(inputs.slots.shape[0]))
 
     def _sampler(self, seqs: int) -> Compiled:
@@ -236,17 +241,19 @@ class LLMRuntime:
         return future.result()
 
     def _compile_sampler(self, seqs: int) -> Compiled:
-        row = jax.ShapeDtypeStruct((seqs,), jnp.int32)
-        logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32)
-        arguments = _shapes((self._state, self._table.on_device()))
+        row = jax.ShapeDtypeStruct((seqs,), jnp.int32, sharding=self._sharding)
+        logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32, sharding=self._sharding)
+        arguments = self._shapes((self._state, self._table.on_device()))
         return jax.jit(sample_next, donate_argnums=0).lower(*arguments, row, row, logits).compile()
+
+    def _shapes(self, arrays: Any) -> Any:
+        """What a program is compiled for: these arrays, on the LLM's device."""
+        return jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._sharding), arrays
+        )
 
 
 def _slot(chunk: Chunk) -> int:
     if chunk.sequence.slot is None:
         raise ValueError(f"sequence {chunk.sequence.id} is in a job without a slot")
     return chunk.sequence.slot
-
-
-def _shapes(arrays: Any) -> Any:
-    return jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays)

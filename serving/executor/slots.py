@@ -46,7 +46,9 @@ class SlotState(NamedTuple):
 class SamplingTable:
     """The sampling options of the sequence in each slot, on the host and, when asked for, on the device."""
 
-    def __init__(self, num_slots: int, vocab_size: int) -> None:
+    def __init__(self, num_slots: int, vocab_size: int, device: jax.Device | None = None) -> None:
+        """`device` is where it is wanted; None is the first one."""
+        self._where = device
         rows = num_slots + 1
         self._vocab_size = vocab_size
         self._columns: dict[str, np.ndarray] = {
@@ -93,7 +95,7 @@ class SamplingTable:
         """The whole table, uploaded again only after a change."""
         if self._device is None:
             # A copy: on the CPU the device may read the host's memory while the next sequence changes it.
-            columns = {name: jax.device_put(column.copy()) for name, column in self._columns.items()}
+            columns = {name: jax.device_put(column.copy(), self._where) for name, column in self._columns.items()}
             self._device = SamplingOptions(**columns)
         return self._device
 
