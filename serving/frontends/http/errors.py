@@ -18,7 +18,7 @@ from muxjax.serving.frontends.stream import ClientTooSlow, DeadlineExceeded
 from muxjax.serving.unit import RefusedError
 
 _RETRY_SECONDS = 5.0  # where nobody knows better when a model is ready
-_CLIENT_CLOSED_REQUEST = 499  # as nginx has it: nobody reads any more
+CLIENT_CLOSED_REQUEST = 499  # as nginx has it: nobody reads any more
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ _KINDS: Sequence[tuple[type[Exception], int, str, str]] = (
     (ServerStopping, HTTPStatus.SERVICE_UNAVAILABLE, "service_unavailable_error", "server_stopping"),
     (RateLimited, HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded"),
     (RefusedError, HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_error", "server_busy"),
-    (ClientTooSlow, _CLIENT_CLOSED_REQUEST, "invalid_request_error", "client_too_slow"),
+    (ClientTooSlow, CLIENT_CLOSED_REQUEST, "invalid_request_error", "client_too_slow"),
     (DeadlineExceeded, HTTPStatus.GATEWAY_TIMEOUT, "timeout_error", "deadline_exceeded"),
 )
 
@@ -91,7 +91,7 @@ def _of_http(error: web.HTTPException) -> Failure:
     headers: dict[str, str] = {}
     match error:
         case web.HTTPNotFound():
-            message = "nothing is served at this path"
+            message = "nothing is served at this path: /openapi.json lists what is"
         case web.HTTPMethodNotAllowed():
             headers["Allow"] = ", ".join(sorted(error.allowed_methods))
             message = f"this path is not for {error.method}: use {headers['Allow']}"

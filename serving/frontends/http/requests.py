@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from muxjax.serving import validation
 from muxjax.serving.endpoint import Chat, Prompt
 from muxjax.serving.errors import InvalidRequest
 
@@ -35,6 +36,13 @@ _SAMPLING = (
     "ignore_eos",
 )
 
+
+def _bounds(low: float | None = None, high: float | None = None) -> msgspec.Meta:
+    """For the description alone: values are checked by the validator."""
+    bounds = {"minimum": low, "maximum": high}
+    return msgspec.Meta(extra_json_schema={name: bound for name, bound in bounds.items() if bound is not None})
+
+
 type Unsupported = Annotated[Any, msgspec.Meta(description="Not supported: refused where it would matter.")]
 
 
@@ -51,18 +59,20 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    max_tokens: Annotated[int | None, _bounds(1)] = None
+    temperature: Annotated[float | None, _bounds(0, validation.MAX_TEMPERATURE)] = None
+    top_p: Annotated[float | None, _bounds(validation.MIN_TOP_P, 1)] = None
+    top_k: Annotated[int | None, _bounds(-1)] = None
+    min_p: Annotated[float | None, _bounds(0, 1)] = None
+    repetition_penalty: Annotated[
+        float | None, _bounds(validation.MIN_REPETITION_PENALTY, validation.MAX_REPETITION_PENALTY)
+    ] = None
+    presence_penalty: Annotated[float | None, _bounds(-validation.MAX_PENALTY, validation.MAX_PENALTY)] = None
+    frequency_penalty: Annotated[float | None, _bounds(-validation.MAX_PENALTY, validation.MAX_PENALTY)] = None
     logit_bias: dict[int, float] | None = None
-    n: int | None = None
-    seed: int | None = None
-    min_tokens: int | None = None
+    n: Annotated[int | None, _bounds(1, validation.MAX_N)] = None
+    seed: Annotated[int | None, _bounds(-_SEEDS // 2, validation.MAX_SEED)] = None
+    min_tokens: Annotated[int | None, _bounds(0)] = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
     ignore_eos: bool | None = None
@@ -83,7 +93,7 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
 
     prompt: str | list[str | int | list[int]]
     echo: bool | None = None
-    logprobs: int | None = None
+    logprobs: Annotated[int | None, _bounds(0, validation.MAX_LOGPROBS)] = None
     best_of: int | None = None
     suffix: Unsupported = None
 
@@ -127,9 +137,9 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`."""
 
     messages: list[Message]
-    max_completion_tokens: int | None = None
+    max_completion_tokens: Annotated[int | None, _bounds(1)] = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: Annotated[int | None, _bounds(0, validation.MAX_LOGPROBS)] = None
     tools: Unsupported = None
     functions: Unsupported = None
     response_format: Unsupported = None

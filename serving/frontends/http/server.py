@@ -7,6 +7,7 @@ from muxjax.serving.frontends.http.chat import ChatCompletions
 from muxjax.serving.frontends.http.completions import Completions
 from muxjax.serving.frontends.http.middleware import ask_for_key, echo_request_id, name_requests, tell_errors
 from muxjax.serving.frontends.http.models import Models
+from muxjax.serving.frontends.http.openapi import OpenApi
 from muxjax.serving.frontends.http.probes import Probes
 from muxjax.serving.frontends.http.scrape import Scrape
 from muxjax.serving.frontends.http.tokens import Tokens
@@ -80,6 +81,7 @@ def _application(service: Service, access: AccessControl, max_body_bytes: int) -
         Completions(service),
         ChatCompletions(service),
         Tokens(service),
+        OpenApi(),
         PageFiles(),
         live_status,
     ):

@@ -42,7 +42,7 @@ def test_the_models_are_those_that_are_ready(echo: Echo, client: httpx.Client) -
         ("/v1/models/ech", 404, "model_not_found", "did you mean 'echo'?"),
         ("/v1/models/late", 503, "model_not_ready", "model 'late' is not ready (loading)"),
         ("/v1/models/broken", 503, "model_not_ready", "weights/ is truncated"),
-        ("/v1/nothing", 404, "not_found", "nothing is served at this path"),
+        ("/v1/nothing", 404, "not_found", "/openapi.json lists what is"),
     ],
 )
 def test_what_is_not_there_is_told_as_openai_does(
