@@ -152,14 +152,14 @@ class Decoder(nnx.Module):
 
     def _make_layers(self, dtype: DTypeLike, rngs: nnx.Rngs) -> Layer | nnx.List[Layer]:
         config = self.config
+        of_layers = [dataclasses.replace(config, experts=layer.experts) for layer in config.layers]
         if not config.is_stacked:
-            of_layers = [dataclasses.replace(config, experts=layer.experts) for layer in config.layers]
             return nnx.List([self.layer_class(of_layer, dtype=dtype, rngs=rngs) for of_layer in of_layers])
 
         @nnx.split_rngs(splits=config.num_layers)
         @nnx.vmap
         def stacked_layers(rngs: nnx.Rngs) -> Layer:
-            return self.layer_class(config, dtype=dtype, rngs=rngs)
+            return self.layer_class(of_layers[0], dtype=dtype, rngs=rngs)
 
         return stacked_layers(rngs)
 

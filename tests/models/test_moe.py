@@ -10,6 +10,8 @@ import pytest
 from flax import nnx
 
 from muxjax.models.config import DecoderConfig, ExpertsConfig
+from muxjax.models.decoder import Decoder
+from muxjax.models.mlp import GatedMLP
 from muxjax.models.moe import Experts
 
 EXPERTS = ExpertsConfig(num_experts=5, per_token=2, intermediate_size=7)
@@ -62,3 +64,8 @@ def test_both_ways_have_the_same_gradient() -> None:
 def test_bfloat16_stays_bfloat16() -> None:
     block = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), make_experts())
     assert jax.jit(lambda block, hidden: block(hidden))(block, jnp.ones((1, 6), jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_a_sparse_model_may_have_dense_layers_only() -> None:
+    decoder = Decoder(dataclasses.replace(CONFIG, dense_layers=(0,)), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    assert isinstance(decoder.layers.mlp, GatedMLP)
