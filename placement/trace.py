@@ -1,9 +1,9 @@
-"""Rates and lengths from a trace of requests."""
+"""Requests, rates and lengths from a trace."""
 
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -30,8 +30,37 @@ class TraceLoad:
     output_len: float
 
 
+@dataclass(frozen=True, slots=True)
+class TraceRequest:
+    """One request of a trace.
+
+    Attributes:
+        arrival: seconds after the first one.
+        model: as the trace calls it; "" where it names none.
+        prompt_len: tokens of the prompt.
+        output_len: tokens of the completion.
+    """
+
+    arrival: float
+    model: str
+    prompt_len: float
+    output_len: float
+
+
 def read_loads(path: Path) -> dict[str, TraceLoad]:
-    """The load of each model; of a trace that names none, under the name "".
+    """The load of each model; of a trace that names none, under the name "". Raises as `read_requests`."""
+    requests = read_requests(path)
+    span = requests[-1].arrival if requests else 0
+    if span <= 0:
+        raise PlacementError(f"{path}: rates need requests at different times, and it has {len(requests)} at one")
+    by_model: dict[str, list[TraceRequest]] = {}
+    for request in requests:
+        by_model.setdefault(request.model, []).append(request)
+    return {model: _load(of_model, span) for model, of_model in by_model.items()}
+
+
+def read_requests(path: Path) -> list[TraceRequest]:
+    """The requests by arrival.
 
     Read are JSON with a list of `requests`, JSON lines, and CSV with a header. A request has a time (`t`, `time` or
     `timestamp`, in seconds or as a date), lengths (`prompt_len` and `output_len`, or Azure's and Mooncake's names for
@@ -45,29 +74,25 @@ def read_loads(path: Path) -> dict[str, TraceLoad]:
     except (OSError, ValueError) as error:
         raise PlacementError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     complaints: list[str] = []
-    requests: dict[str, list[tuple[float, float]]] = {}
-    times = []
+    requests = []
     for place, row in rows:
         try:
-            time, lengths = _time(row), (_length(row, _PROMPTS), _length(row, _OUTPUTS))
+            arrival, model = _time(row), str(row.get("model") or "")
+            requests.append(TraceRequest(arrival, model, _length(row, _PROMPTS), _length(row, _OUTPUTS)))
         except ValueError as error:
             complaints.append(f"{path}:{place}: {error}")
-            continue
-        times.append(time)
-        requests.setdefault(str(row.get("model") or ""), []).append(lengths)
     if len(complaints) > _MOST_COMPLAINTS:
         complaints[_MOST_COMPLAINTS:] = [f"{path}: and {len(complaints) - _MOST_COMPLAINTS} more like these"]
-    span = max(times) - min(times) if times else 0
-    if not complaints and span <= 0:
-        complaints.append(f"{path}: rates need requests at different times, and it has {len(times)} at one")
     if complaints:
         raise PlacementError(complaints)
-    return {model: _load(of_model, span) for model, of_model in requests.items()}
+    first = min((request.arrival for request in requests), default=0.0)
+    requests = [replace(request, arrival=request.arrival - first) for request in requests]
+    return sorted(requests, key=lambda request: request.arrival)
 
 
-def _load(lengths: list[tuple[float, float]], span: float) -> TraceLoad:
-    prompts, outputs = zip(*lengths, strict=True)
-    return TraceLoad(len(lengths) / span, sum(prompts) / len(lengths), sum(outputs) / len(lengths))
+def _load(requests: list[TraceRequest], span: float) -> TraceLoad:
+    prompts, outputs = (sum(getattr(request, name) for request in requests) for name in ("prompt_len", "output_len"))
+    return TraceLoad(len(requests) / span, prompts / len(requests), outputs / len(requests))
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

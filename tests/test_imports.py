@@ -17,7 +17,7 @@ ALLOWED = {
     "models": {"pallas_kernels"},
     "serving": {"models", "pallas_kernels", "placement"},
 }
-WITHOUT_JAX = ("serving/scheduler", "serving/pool.py", "placement")
+WITHOUT_JAX = ("serving/scheduler", "serving/pool.py", "serving/simulation", "placement")
 ABSENT_WITHOUT_JAX = {"jax", "jaxlib", "flax", "optax", "orbax"}
 
 

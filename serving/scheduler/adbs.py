@@ -1,6 +1,8 @@
 """Adaptive batch scheduling (ADBS), the policy of MuxServe."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Series
+from math import inf
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job import JobKind
@@ -57,6 +59,16 @@ class ADBS:
         for job in starter.started:
             if job.kind is JobKind.DECODE:
                 self._usage.add(job.llm, starter.memory.pool.used(job.llm))
+
+    def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
+        """Each step's use of the quota counts."""
+        for used in blocks:
+            self._usage.add(llm, used)
+
+    @property
+    def next_change(self) -> float:
+        """The next adaptation of the quotas."""
+        return inf if self._adapted_at is None else self._adapted_at + self._period
 
     def _adapt_periodically(self, starter: JobStarter, now: float) -> None:
         if self._adapted_at is None:

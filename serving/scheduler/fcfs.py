@@ -1,6 +1,8 @@
 """First come, first served."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Series
+from math import inf
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
@@ -33,6 +35,14 @@ class FCFS:
             if starter.decode_lacks_compute(llm):
                 return
             starter.start_decode(llm)
+
+    def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
+        """Nothing is recorded."""
+
+    @property
+    def next_change(self) -> float:
+        """Never."""
+        return inf
 
     def _prefill_waits_for_compute(self, starter: JobStarter, now: float) -> bool:
         """Start the oldest prefill that can start; true if it waits for compute instead."""

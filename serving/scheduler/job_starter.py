@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from itertools import accumulate
 
 from muxjax.serving.scheduler.job import Chunk, Job, JobKind
 from muxjax.serving.scheduler.llm_queue import LLMQueue
@@ -143,6 +144,39 @@ class JobStarter:
         """
         if switch is not None and sequence.num_tokens == switch + 1 and not sequence.is_complete:
             self.memory.preempt(sequence)
+
+    def repeat_decode(self, job: Job, steps: int) -> list[int]:
+        """Book `steps` more steps of the decode in flight; return the LLM's head blocks at the start of each.
+
+        Like so many times `finish` and `start_decode` while nothing else happens. No sequence may complete, and there
+        must be blocks: see `decode_blocks`.
+        """
+        queue, pool = self.queues[job.llm], self.memory.pool
+        used = [pool.used(job.llm)] * steps
+        page_tokens, page_blocks = pool.page_tokens(job.llm), pool.blocks_per_page(job.llm)
+        growths = [0] * steps
+        for sequence in queue.decoding.values():
+            missing = sequence.num_tokens + steps - 1 - sequence.capacity
+            if missing > 0:
+                pages = -(-missing // page_tokens)
+                first = sequence.capacity + 1 - sequence.num_tokens
+                for page in range(pages):
+                    growths[first + page * page_tokens] += page_blocks
+                pool.allocate(job.llm, sequence.id, pages)
+                sequence.capacity += pages * page_tokens
+            sequence.num_tokens += steps
+            sequence.num_computed += steps
+        for step, grown in enumerate(accumulate(growths)):
+            used[step] += grown
+        return used
+
+    def decode_blocks(self, job: Job, steps: int) -> int:
+        """Head blocks that `steps` more steps of the decode in flight would take."""
+        page_tokens = self.memory.pool.page_tokens(job.llm)
+        missing = (s.num_tokens + steps - 1 - s.capacity for s in self.queues[job.llm].decoding.values())
+        return sum(-(-tokens // page_tokens) for tokens in missing if tokens > 0) * self.memory.pool.blocks_per_page(
+            job.llm
+        )
 
     def _chunk(self, sequence: Sequence, length: int) -> Chunk:
         """Book the sequence's next tokens; the row of its last one samples a token more."""

@@ -1,6 +1,7 @@
 """What decides which LLM's jobs start next."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Series
 from typing import Protocol
 
 from muxjax.serving.pool import Pool
@@ -17,4 +18,13 @@ class Policy(Protocol):
 
     def start_jobs(self, starter: JobStarter, now: float) -> None:
         """Start the jobs that are to run now."""
+        ...
+
+    def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
+        """A decode in flight goes on for more steps; `blocks`: the head blocks that the LLM holds at each's start."""
+        ...
+
+    @property
+    def next_change(self) -> float:
+        """When it will decide otherwise, though no job ended differently and nothing arrived; infinity: never."""
         ...

@@ -1,6 +1,8 @@
 """Round-robin with fixed quotas."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Series
+from math import inf
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
@@ -29,3 +31,11 @@ class RoundRobin:
         waits = start_prefill_in_turn(starter, self._prefill_turns, now)
         if waits is None or waits[1] is not Shortage.COMPUTE:
             start_decodes_in_turn(starter, self._decode_turns)
+
+    def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
+        """Nothing is recorded."""
+
+    @property
+    def next_change(self) -> float:
+        """Never."""
+        return inf

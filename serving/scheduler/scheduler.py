@@ -9,7 +9,7 @@ from functools import partial
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
 from muxjax.serving.scheduler.job import Job, Step
-from muxjax.serving.scheduler.job_starter import JobStarter
+from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
 from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
 from muxjax.serving.scheduler.places import has_place
@@ -185,6 +185,37 @@ class Scheduler:
         step = Step(tuple(self._starter.started), tuple(self._memory.preempted))
         self._memory.preempted = []
         return step
+
+    def repeatable_steps(self, job: Job) -> int:
+        """How many more steps the decode in flight goes on as it is, unless something arrives or its policy changes.
+
+        That ends when one of its sequences completes, or blocks might run short. 0 while a prefill waits for what any
+        job may give back: compute, or blocks of the pool.
+        """
+        queue = self.queues[job.llm]
+        if queue.completing or len(queue.decoding) != len(job.chunks):
+            return 0
+        for llm, other in self.queues.items():
+            shortage = other.next_prefill and not self._starter.prefill_in_flight
+            if shortage and self._starter.prefill_shortage(llm) in (None, Shortage.COMPUTE, Shortage.POOL):
+                return 0
+        steps = min(sequence.max_length - sequence.num_tokens for sequence in queue.decoding.values()) - 1
+        room = min(self._memory.quota_left(job.llm), self.pool.free_blocks // len(self.queues))
+        while steps > 0 and self._starter.decode_blocks(job, steps) > room:
+            steps //= 2
+        return max(steps, 0)
+
+    def repeat_decode(self, job: Job, steps: int) -> None:
+        """Book so many more steps, at most `repeatable_steps`, of a decode in flight, and that their tokens are read.
+
+        The same as finishing the job and scheduling it again, for simulators that need not see each step.
+        """
+        self._policy.decode_repeated(job.llm, self._starter.repeat_decode(job, steps))
+
+    @property
+    def next_change(self) -> float:
+        """When the policy will decide otherwise, whatever arrives; infinity: never."""
+        return self._policy.next_change
 
     def job_finished(self, job: Job, now: float) -> None:
         """A job has ended: its compute is free, and its sequences may go on. ValueError if it is not in flight."""

@@ -1,0 +1,151 @@
+"""The runs that MuxServe's authors measured, as cases to simulate."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from muxjax.placement.errors import PlacementError
+from muxjax.placement.known_models import find_model
+from muxjax.placement.model_shape import ModelShape
+from muxjax.placement.workload import Lengths
+
+MEASURED_SYSTEMS = ("spatial", "temporal", "muxserve")
+_DEFAULT_SHARE = 60
+_MOST_DIFFERENCE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredLLM:
+    """One LLM of a measured run.
+
+    Attributes:
+        shape: its model.
+        unit: the mesh that it shared with LLMs of the same unit.
+        gpus: size of that mesh.
+        decode_share: compute share of its decodes, in percent; where the file does not say, the middle of what the
+            authors' candidates have.
+        rate: requests/s that were sent.
+        requests: how many. The synthetic runs gave LLMs the counts of others; so the file's own number counts.
+        lengths: of its prompts and completions, on average.
+        throughput: finished requests/s.
+    """
+
+    shape: ModelShape
+    unit: str
+    gpus: int
+    decode_share: int
+    rate: float
+    requests: int
+    lengths: Lengths
+    throughput: float
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """One system under one load.
+
+    Attributes:
+        case: the load.
+        system: spatial, temporal or muxserve.
+        comparable: whether the other systems had about as many requests.
+        llms: by name.
+        attainment: percent of requests within each SLO scale.
+    """
+
+    case: str
+    system: str
+    comparable: bool
+    llms: Mapping[str, MeasuredLLM]
+    attainment: Mapping[float, float]
+
+    @property
+    def throughput(self) -> float:
+        """Requests/s of all LLMs."""
+        return sum(llm.throughput for llm in self.llms.values())
+
+
+def read_measured(folder: Path) -> list[MeasuredRun]:
+    """The runs of all files of the folder that have cases of systems.
+
+    Raises:
+        PlacementError: a file cannot be read, or there are no such cases; with the path of the field.
+    """
+    runs: list[MeasuredRun] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PlacementError(f"{path}: cannot be read: {error}") from error
+        cases = data.get("cases", {}) if isinstance(data, dict) else {}
+        for name, case in cases.items():
+            try:
+                runs += _runs(f"{path.stem}/{name}", case)
+            except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+                raise PlacementError(f"{path}: cases.{name}: {_explain(error)}") from error
+    if not runs:
+        raise PlacementError(f"{folder}: there are no JSON files with measured cases; see --help for their format")
+    return runs
+
+
+def _explain(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else f"cannot be used: {error}"
+
+
+def _runs(name: str, case: Mapping[str, Any]) -> Iterator[MeasuredRun]:
+    systems = {system: data for system, data in case["systems"].items() if system in MEASURED_SYSTEMS}
+    sent = {system: sum(map(_requests, data["llms"].values())) for system, data in systems.items()}
+    usual = sorted(sent.values())[len(sent) // 2] if sent else 0
+    lengths = _lengths(systems)
+    for system, data in systems.items():
+        llms = {
+            llm: _llm(llm, entry, system, float(case["rates"][llm]), lengths[llm])
+            for llm, entry in data["llms"].items()
+        }
+        attainment = {float(scale): part for scale, part in data.get("slo_attainment_pct", {}).items()}
+        comparable = abs(sent[system] - usual) <= _MOST_DIFFERENCE * usual
+        yield MeasuredRun(name, system, comparable, llms, attainment)
+
+
+def _llm(name: str, entry: Mapping[str, Any], system: str, rate: float, lengths: Lengths) -> MeasuredLLM:
+    place = str(entry["dev"] if "dev" in entry else entry["unit"])
+    size = re.search(r"\d+", place)
+    if size is None:
+        raise ValueError(f"{name}: no size of a mesh in {place!r}")
+    return MeasuredLLM(
+        shape=find_model(entry["model"]),
+        unit=name if system == "spatial" else place,
+        gpus=int(size[0]),
+        decode_share=int(min(entry["mps"])) if "mps" in entry else _DEFAULT_SHARE,
+        rate=rate,
+        requests=_requests(entry),
+        lengths=lengths,
+        throughput=float(entry["tpt"] if "tpt" in entry else entry["throughput"]),
+    )
+
+
+def _requests(entry: Mapping[str, Any]) -> int:
+    return int(entry["n"] if "n" in entry else entry["request_num"])
+
+
+def _lengths(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, Lengths]:
+    """Mean lengths: what the file's token counts say, else ShareGPT's.
+
+    Decode steps times their mean batch are the tokens that were decoded; so where nothing was preempted and computed
+    again, which is when they are the fewest, they are the completions' tokens.
+    """
+    lengths: dict[str, Lengths] = {}
+    decoded: dict[str, float] = {}
+    for data in systems.values():
+        for llm, entry in data["llms"].items():
+            if "tokens_throughput" not in entry:
+                lengths.setdefault(llm, Lengths())
+                continue
+            output = entry["decoding_avg_batches"] * entry["decoding_batch_times"] / entry["request_num"] + 1
+            total = entry["tokens_throughput"] / entry["throughput"]
+            if output < decoded.get(llm, float("inf")):
+                decoded[llm] = output
+                lengths[llm] = Lengths(max(1.0, total - output), output)
+    return lengths
