@@ -1,4 +1,4 @@
-"""`python -m muxjax.simulate PLACEMENT --cost TABLE` and `python -m muxjax.simulate --validate DIR`."""
+"""`python -m muxjax.simulate PLACEMENT` and `python -m muxjax.simulate --validate DIR`."""
 
 import argparse
 import json
@@ -6,9 +6,12 @@ import math
 import sys
 from pathlib import Path
 
+from muxjax.placement.cost.cost_model import CostModel
 from muxjax.placement.cost.interpolated import InterpolatedTable
+from muxjax.placement.cost.roofline import Roofline
 from muxjax.placement.cost.table import read_table
 from muxjax.placement.errors import PlacementError
+from muxjax.placement.gpus import KNOWN_GPUS
 from muxjax.serving.simulation.systems import SYSTEMS
 from muxjax.simulate import operator, validate
 
@@ -17,17 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Simulate and print; returns the exit status: 2 for input that cannot be used."""
     options = _parse(arguments)
     try:
-        costs_file = options.cost or _beside(options.validate)
-        table = read_table(costs_file)
-        costs = InterpolatedTable(table)
         if options.validate is not None:
-            result = validate.run(options.validate, costs, table, options.seed)
+            table = read_table(options.cost or options.validate.parent / "a100_llama_cost.json")
+            result = validate.run(options.validate, table, options.seed)
             show = validate.show
         else:
+            measured = None if options.cost is None else read_table(options.cost)
+            costs: CostModel = Roofline(KNOWN_GPUS[options.gpu]) if measured is None else InterpolatedTable(measured)
             workload = operator.Workload(
                 options.duration, options.seed, options.variation, options.trace, options.scale
             )
-            result = operator.run(options.placement, costs, table, options.system, workload)
+            result = operator.run(options.placement, costs, measured, options.system, workload)
             show = operator.show
     except PlacementError as error:
         print(error, file=sys.stderr)
@@ -37,12 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         show(result)
     return 0
-
-
-def _beside(folder: Path | None) -> Path:
-    if folder is None:
-        raise PlacementError("--cost: name the table of latencies to simulate with (see python -m muxjax.profile)")
-    return folder.parent / "a100_llama_cost.json"
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -57,7 +54,13 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "placement", nargs="?", type=Path, metavar="PLACEMENT", help="a file of python -m muxjax.place -o"
     )
     what.add_argument("--validate", type=Path, metavar="DIR", help="replay measured runs and compare")
-    parser.add_argument("--cost", type=Path, metavar="FILE", help="measured latencies (--validate: beside DIR)")
+    parser.add_argument(
+        "--cost",
+        type=Path,
+        metavar="FILE",
+        help="measured latencies (default: a roofline of the GPU; for --validate a100_llama_cost.json beside DIR)",
+    )
+    parser.add_argument("--gpu", choices=list(KNOWN_GPUS), default="a100-80gb", help="of the roofline (a100-80gb)")
     parser.add_argument("--system", choices=list(SYSTEMS), default="muxserve", help="what serves (default: muxserve)")
     parser.add_argument("--duration", type=_positive, default=120.0, metavar="S", help="of the arrivals (default: 120)")
     parser.add_argument("--seed", type=int, default=0, help="of arrivals and lengths (default: 0)")

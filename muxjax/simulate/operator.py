@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from muxjax.placement.cost.interpolated import InterpolatedTable
+from muxjax.placement.cost.cost_model import CostModel
 from muxjax.placement.cost.table import CostTable
 from muxjax.placement.errors import PlacementError
 from muxjax.placement.known_models import find_model
@@ -58,7 +58,7 @@ class Workload:
         return make_requests(rates, lengths, self.seed, duration=self.duration, variation=self.variation)
 
 
-def run(file: Path, costs: InterpolatedTable, table: CostTable, system: str, workload: Workload) -> dict[str, Any]:
+def run(file: Path, costs: CostModel, table: CostTable | None, system: str, workload: Workload) -> dict[str, Any]:
     """Simulate until all have ended; the result is ready for JSON. Raises PlacementError."""
     placement = read_placement(file)
     llms = {llm.name: llm for unit in placement.units for llm in unit.llms}
@@ -67,7 +67,8 @@ def run(file: Path, costs: InterpolatedTable, table: CostTable, system: str, wor
     if complaints := [complaint for llm in llms.values() for complaint in _impossible(file, llm)]:
         raise PlacementError(complaints)
     requests = workload.requests(llms)
-    table.check([find_model(llm.model).name for llm in llms.values()], max(unit.gpus for unit in placement.units))
+    if table is not None:
+        table.check([find_model(llm.model).name for llm in llms.values()], max(unit.gpus for unit in placement.units))
     outcomes: list[Outcome] = []
     for number, unit in enumerate(placement.units):
         if unit.llms:
@@ -114,9 +115,7 @@ def _impossible(file: Path, llm: PlacedLLM) -> Iterator[str]:
             yield f"{file}: {llm.name}: {name}: must be a positive number, not {getattr(llm, name)}"
 
 
-def _run_unit(
-    at: str, unit: PlacedUnit, costs: InterpolatedTable, system: str, requests: list[Request]
-) -> list[Outcome]:
+def _run_unit(at: str, unit: PlacedUnit, costs: CostModel, system: str, requests: list[Request]) -> list[Outcome]:
     models = {}
     for llm in unit.llms:
         shape = find_model(llm.model)
@@ -130,7 +129,7 @@ def _run_unit(
     return simulation.run(requests)
 
 
-def _report(outcomes: list[Outcome], llms: Mapping[str, PlacedLLM], costs: InterpolatedTable) -> dict[str, Any]:
+def _report(outcomes: list[Outcome], llms: Mapping[str, PlacedLLM], costs: CostModel) -> dict[str, Any]:
     metrics = measure(outcomes)
     alone = [_alone(llms[outcome.request.llm], outcome.request, costs) for outcome in outcomes]
     wishes = [(outcome, slo) for outcome in outcomes if (slo := llms[outcome.request.llm].slo) is not None]
@@ -150,7 +149,7 @@ def _report(outcomes: list[Outcome], llms: Mapping[str, PlacedLLM], costs: Inter
     }
 
 
-def _alone(llm: PlacedLLM, request: Request, costs: InterpolatedTable) -> float:
+def _alone(llm: PlacedLLM, request: Request, costs: CostModel) -> float:
     """Seconds that the request takes where nothing else runs."""
     shape, gpus = find_model(llm.model), llm.tensor_parallel
     prefill = costs.prefill_seconds(shape, gpus, 100, 1, request.prompt_len)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from muxjax.placement.cost.interpolated import InterpolatedTable
 from muxjax.placement.cost.table import CostTable
-from muxjax.serving.simulation.measured import read_measured
+from muxjax.serving.simulation.measured import MeasuredRun, read_measured
 from muxjax.serving.simulation.validation import (
     ENOUGH_RANKED,
     ENOUGH_WITHIN,
@@ -23,7 +23,7 @@ from muxjax.serving.simulation.validation import (
 )
 
 
-def run(folder: Path, costs: InterpolatedTable, table: CostTable, seed: int) -> dict[str, Any]:
+def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
     """Replay all runs of the folder, side by side on this machine's cores; the result is ready for JSON.
 
     Raises PlacementError for files that cannot be used.
@@ -47,7 +47,7 @@ def run(folder: Path, costs: InterpolatedTable, table: CostTable, seed: int) -> 
     }
 
 
-def _replay(run: Any, table: CostTable, seed: int) -> Comparison:
+def _replay(run: MeasuredRun, table: CostTable, seed: int) -> Comparison:
     return simulate_run(run, InterpolatedTable(table), seed)
 
 

@@ -59,6 +59,14 @@ def test_the_load_can_be_scaled_or_come_from_a_trace(placement, cost, tmp_path, 
     assert json.loads(capsys.readouterr().out)["total"]["requests"] == pytest.approx(150, abs=4)
 
 
+def test_without_a_table_a_roofline_says_what_jobs_take(placement, capsys):
+    seconds = []
+    for gpu in ("a100-80gb", "h100-80gb"):
+        assert main([str(placement), "--duration", "10", "--gpu", gpu, "--json"]) == 0
+        seconds.append(json.loads(capsys.readouterr().out)["total"]["tpot_s"]["p50"])
+    assert seconds[1] < seconds[0] < 0.1
+
+
 def bad_inputs(placement: Path, cost: Path, folder: Path):
     holes = folder / "holes.json"
     entry = {"1": {"32": {"prefill": -1, "decoding": -1}}}
@@ -74,7 +82,6 @@ def bad_inputs(placement: Path, cost: Path, folder: Path):
     zero.write_text(placement.read_text().replace("rate: 2.0", "rate: 0", 1))
     trace = folder / "bad.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 9, "output_length": 8}\n{}\n')
-    yield [str(placement)], "--cost"
     yield [str(folder / "none.yaml"), "--cost", str(cost)], "none.yaml: cannot be read"
     yield [str(placement), "--cost", str(folder / "none.json")], "none.json: cannot be read"
     yield [str(placement), "--cost", str(holes)], "llama-7b.1.100"
