@@ -1,0 +1,160 @@
+"""A real engine behind real sockets, under more load than it can take: nothing breaks, leaks or waits without end."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import pytest
+
+from muxjax.serving.engine import Engine
+from muxjax.serving.frontends.access import AccessControl
+from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
+from muxjax.serving.frontends.grpc.server import GrpcServer
+from muxjax.serving.frontends.service import Service
+from muxjax.serving.plan import plan_unit
+from muxjax.serving.progress import LLMState, Progress
+from tests.serving.unit_under_test import unit_spec, write_configs
+
+STREAMS = 1000
+MAX_WAITING = 64
+TOKENS = 4
+
+
+@dataclass(frozen=True)
+class Served:
+    """An engine and the address that it is served at."""
+
+    engine: Engine
+    address: str
+
+
+@contextlib.contextmanager
+def serving(folder: Path, **limits: int) -> Iterator[Served]:
+    """Two LLMs over gRPC, in a thread of their own."""
+    sources = write_configs(folder)
+    spec = unit_spec({name: sources[name] for name in ("small", "wide")}, max_sequences=32, **limits)
+    started: list[Served] = []
+    ready, stop = threading.Event(), threading.Event()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        news: asyncio.Queue[Progress] = asyncio.Queue()
+        engine = Engine(plan_unit(spec), lambda progress: loop.call_soon_threadsafe(news.put_nowait, progress) and None)
+        service = Service(engine, [llm.name for llm in spec.llms], max_requests=4 * STREAMS)
+        server = GrpcServer(service, AccessControl(), port=0, max_requests=4 * STREAMS)
+        await server.start()
+        engine.start()
+        while not all(progress.state is LLMState.READY for progress in service.models()):
+            progress = await news.get()
+            service.update(progress)
+            server.update(progress)
+        started.append(Served(engine, server.address))
+        ready.set()
+        await asyncio.to_thread(stop.wait)
+        service.close()
+        await server.stop()
+        engine.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    assert ready.wait(120)
+    try:
+        yield started[0]
+    finally:
+        stop.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one request went."""
+
+    seconds: float
+    tokens: int
+    code: grpc.StatusCode
+    has_hint: bool = False
+
+
+async def ask(stub: InferenceStub, model: str) -> Outcome:
+    started, tokens = time.monotonic(), 0
+    sampling = pb.SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
+    request = pb.GenerateRequest(model=model, token_ids=pb.TokenIds(ids=[1, 2, 3]), sampling=sampling)
+    try:
+        async for message in stub.Generate(request, timeout=120):
+            tokens += len(message.token_ids)
+    except grpc.aio.AioRpcError as error:
+        hint = "retry-after" in dict(error.trailing_metadata())
+        return Outcome(time.monotonic() - started, tokens, error.code(), hint)
+    return Outcome(time.monotonic() - started, tokens, grpc.StatusCode.OK)
+
+
+async def send(address: str, count: int, rate: float | None = None) -> list[Outcome]:
+    """So many requests to both LLMs in turn: all at once, or at a rate, whatever becomes of them."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = InferenceStub(channel)
+        started, tasks = time.monotonic(), []
+        for index in range(count):
+            if rate is not None:
+                await asyncio.sleep(max(0.0, started + index / rate - time.monotonic()))
+            tasks.append(asyncio.ensure_future(ask(stub, ("small", "wide")[index % 2])))
+        return await asyncio.gather(*tasks)
+
+
+def resident_bytes() -> int:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_nothing_is_left(served: Served) -> None:
+    status = served.engine.status()
+    assert status.blocks_free == status.blocks_total
+    assert all(llm.running == llm.waiting == 0 for llm in status.llms)
+    served.engine._pool.check_integrity()
+
+
+def percentile(outcomes: Sequence[Outcome], share: float) -> float:
+    return sorted(outcome.seconds for outcome in outcomes)[int(share * (len(outcomes) - 1))]
+
+
+def test_a_thousand_streams_at_once_all_get_their_tokens(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        asyncio.run(send(served.address, 64))
+        before = resident_bytes()
+        outcomes = asyncio.run(send(served.address, STREAMS))
+        assert {(outcome.code, outcome.tokens) for outcome in outcomes} == {(grpc.StatusCode.OK, TOKENS)}
+        check_nothing_is_left(served)
+        asyncio.run(send(served.address, STREAMS))
+        assert resident_bytes() - before < 100 << 20
+
+
+@pytest.mark.parametrize("seconds", [4.0, pytest.param(180.0, marks=pytest.mark.slow)])
+def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_is_served_in_time(
+    tmp_path: Path, seconds: float
+) -> None:
+    with serving(tmp_path, max_waiting=MAX_WAITING) as served:
+        warm = 2 * (MAX_WAITING + 32)
+        asyncio.run(send(served.address, warm))
+        started = time.monotonic()
+        for _ in range(2):
+            assert all(outcome.code is grpc.StatusCode.OK for outcome in asyncio.run(send(served.address, MAX_WAITING)))
+        sustainable = 2 * MAX_WAITING / (time.monotonic() - started)
+        before = resident_bytes()
+        outcomes = asyncio.run(send(served.address, int(2 * sustainable * seconds), rate=2 * sustainable))
+        admitted = [outcome for outcome in outcomes if outcome.code is grpc.StatusCode.OK]
+        refused = [outcome for outcome in outcomes if outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+        assert len(admitted) + len(refused) == len(outcomes)
+        assert all(outcome.tokens == TOKENS for outcome in admitted)
+        assert all(outcome.has_hint for outcome in refused)
+        assert len(admitted) > 0.1 * len(outcomes)
+        # A request waits behind no more than both full queues; ten times that allows for a busy machine.
+        assert percentile(admitted, 0.99) < 10 * (warm + 64) / sustainable
+        check_nothing_is_left(served)
+        assert resident_bytes() - before < 200 << 20
