@@ -5,6 +5,7 @@ themselves, memory is needed for a block a thread.
 """
 
 import math
+import mmap
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from muxjax.models.weights import Fit, Index, Skeleton, Slots, TensorSlot, check
 
 WEIGHT_DTYPES = tuple(np.dtype(scalar) for scalar in (np.float32, np.float16, ml_dtypes.bfloat16))
 _BLOCK_BYTES = 1 << 20  # stays in a core's cache while it is converted and turned
-_ALIGNMENT = 64  # JAX uses a NumPy array on the CPU as it is, if it begins at such an address
 
 
 def assemble(
@@ -98,11 +98,12 @@ def _make_array(leaf: jax.ShapeDtypeStruct, pieces: list[_Piece]) -> jax.Array:
 
 
 def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    """An array that JAX need not copy."""
-    size = math.prod(shape) * dtype.itemsize
-    memory = np.empty(size + _ALIGNMENT, np.uint8)
-    begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + size].view(dtype).reshape(shape)
+    """An array of its own pages, which JAX need not copy on a CPU; of large ones, where the system has them."""
+    count = math.prod(shape)
+    pages = mmap.mmap(-1, max(count * dtype.itemsize, 1))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)  # half of the time would else go into making small ones
+    return np.frombuffer(pages, dtype, count).reshape(shape)
 
 
 def _read_piece(piece: _Piece, overlap: "_Overlap", shard: np.ndarray) -> None:

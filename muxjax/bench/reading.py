@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,11 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> Part:
     return Part({"cases": cases}, tuple(budget for case in cases for budget in _budgets(case)))
 
 
-def _budgets(case: dict[str, Any]) -> tuple[Budget, Budget]:
+def _budgets(case: dict[str, Any]) -> Iterator[Budget]:
     name = f"{case['stored']} read as {case['dtype']}"
-    return (
-        Budget(f"GB/s, {name}", _LEAST_GB_PER_SECOND, case["gb_per_second"], at_least=True),
-        Budget(f"peak memory / weights, {name}", _MOST_MEMORY, case["peak_memory"], at_least=False),
-    )
+    if case["stored"] == case["dtype"]:  # when values are widened, half of what is written was never in the file
+        yield Budget(f"GB/s, {name}", _LEAST_GB_PER_SECOND, case["gb_per_second"], at_least=True)
+    yield Budget(f"peak memory / weights, {name}", _MOST_MEMORY, case["peak_memory"], at_least=False)
 
 
 def _in_own_process(directory: Path, dtype: str) -> dict[str, Any]:
@@ -92,9 +91,12 @@ def main(directory: str, dtype: str) -> None:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process ever used."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most memory that this program ever used."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage's figure would be that of the parent, if that was larger
+        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def test_frontends_stream_from_a_unit_that_costs_nothing():
     figures, budgets = measure("frontends", settings)
     assert [case["protocol"] for case in figures["cases"]] == ["native", "open_inference", "http"]
     assert all(case["full"][0]["tokens"] == 60 and case["p99_ms"] > 0 for case in figures["cases"])
-    assert len(budgets) == 6
+    assert len(budgets) == 5
 
 
 def test_checkpoint_reads_in_processes_of_their_own():
@@ -138,8 +138,8 @@ def test_checkpoint_reads_in_processes_of_their_own():
     assert [(case["stored"], case["dtype"]) for case in figures["cases"]] == [
         ("float32", "float32"), ("bfloat16", "bfloat16"), ("bfloat16", "float32"),
     ]  # fmt: skip
-    assert all(case["gb_per_second"] > 0 and case["peak_memory"] >= 0 for case in figures["cases"])
-    assert len(budgets) == 6
+    assert all(case["gb_per_second"] > 0 and case["peak_memory"] > 0.9 for case in figures["cases"])
+    assert len(budgets) == 5
 
 
 @pytest.mark.slow
