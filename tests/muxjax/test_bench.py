@@ -130,7 +130,7 @@ def test_frontends_stream_from_a_unit_that_costs_nothing():
     figures, budgets = measure("frontends", settings)
     assert [case["protocol"] for case in figures["cases"]] == ["native", "open_inference", "http"]
     assert all(case["full"][0]["tokens"] == 60 and case["p99_ms"] > 0 for case in figures["cases"])
-    assert len(budgets) == 5
+    assert len(budgets) == 6
 
 
 def test_checkpoint_reads_in_processes_of_their_own():
