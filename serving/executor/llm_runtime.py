@@ -57,12 +57,12 @@ class LLMRuntime:
         max_context: int,
         max_prefill_tokens: int,
         background: ThreadPoolExecutor,
-        device: jax.Device,
+        device: jax.Device | None = None,
         implementation: Implementation | None = None,
     ) -> None:
         """`pool` holds the LLM's pages already; `background` compiles what is wanted later.
 
-        All of `model` is on `device`.
+        All of `model` is on `device`; None is the first one.
 
         `implementation` of the attention kernels: None takes the best one here.
         """
@@ -72,9 +72,9 @@ class LLMRuntime:
         self._pool_shape = pool_shape
         config = model.config
         self._max_pages = -(-max_context // pool.page_tokens(spec.name))
-        self._device = device
-        self._sharding = SingleDeviceSharding(device)
-        self._table = SamplingTable(spec.max_sequences, config.vocab_size, device)
+        self._device = device or jax.devices()[0]
+        self._sharding = SingleDeviceSharding(self._device)
+        self._table = SamplingTable(spec.max_sequences, config.vocab_size, self._device)
         self.reset()
         model.decoder.unroll()  # a scan would copy each layer's weights out of their stack, step by step
         graph, params = nnx.split(model.decoder)

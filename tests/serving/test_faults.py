@@ -120,7 +120,11 @@ def lose_the_pool_at_the_read(monkeypatch: pytest.MonkeyPatch, fault: Fault, err
 
 Inject = Callable[[pytest.MonkeyPatch, Fault, Exception], None]
 WAYS: list[Inject] = [raise_before, raise_and_lose_the_pool, raise_at_the_read, lose_the_pool_at_the_read]
-OUT_OF_MEMORY = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes at 0xdeadbeef.")
+
+
+def out_of_memory() -> RuntimeError:
+    """As XLA tells it."""
+    return RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes at 0xdeadbeef.")
 
 
 def submit(client: Client, name: str, llm: str, tokens: int = TOKENS, **changed: object) -> None:
@@ -137,7 +141,7 @@ def test_a_failed_job_ends_its_requests_and_no_other(engine, monkeypatch, inject
     expected = {llm: alone(engine, llm, greedy(TOKENS)) for llm in (VICTIM, BYSTANDER)}
     errors = {llm.name: llm.errors for llm in engine.status().llms}
     with monkeypatch.context() as patch:
-        inject(patch, Fault(kind, first=3 if kind is JobKind.DECODE else 0), OUT_OF_MEMORY)
+        inject(patch, Fault(kind, first=3 if kind is JobKind.DECODE else 0), out_of_memory())
         client = Client(engine)
         for index in range(8):
             submit(client, f"v{index}", VICTIM)
@@ -164,7 +168,7 @@ def test_a_lost_pool_is_computed_again_with_the_same_tokens_under_penalties_and_
     options = SamplingParams(seed=7, max_tokens=TOKENS, repetition_penalty=1.3, frequency_penalty=0.5)
     expected = alone(engine, BYSTANDER, options)
     with monkeypatch.context() as patch:
-        raise_and_lose_the_pool(patch, Fault(JobKind.DECODE, first=5, times=2), OUT_OF_MEMORY)
+        raise_and_lose_the_pool(patch, Fault(JobKind.DECODE, first=5, times=2), out_of_memory())
         client = Client(engine)
         for index in range(3):
             client.submit(Request(f"b{index}", BYSTANDER, tuple(range(1, 30)), options))
@@ -204,7 +208,7 @@ def test_scores_that_are_no_numbers_end_their_request_only(engine, monkeypatch) 
 def test_an_llm_that_keeps_failing_is_given_up_and_the_others_serve_on(sources, monkeypatch) -> None:
     with running(unit_spec({VICTIM: sources[VICTIM], BYSTANDER: sources[BYSTANDER]}, max_sequences=2)) as engine:
         expected = alone(engine, BYSTANDER, greedy(TOKENS))
-        raise_before(monkeypatch, Fault(JobKind.DECODE, first=0, times=10**9), OUT_OF_MEMORY)
+        raise_before(monkeypatch, Fault(JobKind.DECODE, first=0, times=10**9), out_of_memory())
         client = Client(engine)
         for index in range(2 * MAX_FAILURES + 6):
             submit(client, f"v{index}", VICTIM)
