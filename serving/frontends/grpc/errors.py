@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from muxjax.serving.errors import InvalidRequest, ModelNotReady, UnknownModel
 from muxjax.serving.frontends.access import Forbidden
@@ -23,6 +23,7 @@ RETRY_KEY = "retry-after"
 
 _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (InvalidRequest, grpc.StatusCode.INVALID_ARGUMENT),
+    (DecodeError, grpc.StatusCode.INVALID_ARGUMENT),
     (UnknownModel, grpc.StatusCode.NOT_FOUND),
     (ModelNotReady, grpc.StatusCode.UNAVAILABLE),
     (ServerStopping, grpc.StatusCode.UNAVAILABLE),

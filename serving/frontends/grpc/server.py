@@ -9,6 +9,7 @@ from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.access import AskForKey
 from muxjax.serving.frontends.grpc.health import Health
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
+from muxjax.serving.frontends.grpc.malformed import RefuseMalformed
 from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
 from muxjax.serving.frontends.listen import ListenError, bind, shown_host
 from muxjax.serving.frontends.oip import handlers as oip
@@ -51,7 +52,7 @@ class GrpcServer:
         self._service = service
         self._health = Health()
         self._server = grpc.aio.server(
-            interceptors=[AskForKey(access)],
+            interceptors=[AskForKey(access), RefuseMalformed()],
             options=_options(max_message_bytes),
             maximum_concurrent_rpcs=_RPCS_PER_REQUEST * max_requests + _SPARE_RPCS,
         )

@@ -39,6 +39,7 @@ class Session:
 
         Raises:
             ClientTooSlow: it does not read them.
+            DecodeError: what it sent is no request.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -47,8 +48,8 @@ class Session:
                     task = group.create_task(self._answer(request))
                     self._running[task] = request
                     task.add_done_callback(self._ended)
-        except* ClientTooSlow as errors:
-            raise errors.exceptions[0] from None
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]

@@ -18,6 +18,7 @@ from tests.serving.frontends.oip.calls import OpenInferenceStub, infer, is_final
 STREAM = tensor("stream", "BOOL", True)
 SHORT = tensor("max_tokens", "INT32", 5)
 ENDLESS = tensor("max_tokens", "INT32", 90_000)
+RETURN_LOGPROBS = tensor("return_logprobs", "BOOL", True)
 
 
 @pytest.fixture(scope="module")
@@ -393,3 +394,29 @@ print(pb.ModelInferRequest(model_name="ours").model_name)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout == "ours\n"
+
+
+def test_bytes_that_are_no_request_end_the_call_with_the_clients_fault(echo: Echo) -> None:
+    with grpc.insecure_channel(echo.address) as channel:
+        service = "/inference.GRPCInferenceService"
+        with pytest.raises(grpc.RpcError) as unary:
+            channel.unary_unary(f"{service}/ModelInfer", None, None)(b"\xff\xff")
+        with pytest.raises(grpc.RpcError) as stream:
+            list(channel.stream_stream(f"{service}/ModelStreamInfer", None, None)(iter([b"\xff\xff"])))
+    assert unary.value.code() == stream.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_client_that_does_not_read_its_stream_is_let_go() -> None:
+    window = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1024))
+    with serve(EchoUnit(), stall_seconds=0.3) as echo, grpc.insecure_channel(echo.address, window) as channel:
+        asked = [
+            infer(STREAM, sampling(max_tokens=90_000, n=16, logprobs=20), RETURN_LOGPROBS, id=str(i)) for i in (1, 2)
+        ]
+        session = Session(OpenInferenceStub(channel))
+        session.send(*asked)
+        next(session.responses)
+        echo.eventually(lambda: len(echo.unit.aborted) == 2 and echo.service.num_requests == 0, seconds=30)
+        with pytest.raises(grpc.RpcError) as let_go:
+            list(session.responses)
+        assert let_go.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        session.end()
