@@ -24,6 +24,7 @@ _MODEL_SERVICES = (SERVICE, oip.SERVICE)
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _RPCS_PER_REQUEST = 4  # an ended call counts for gRPC until its client has read its status
 _SPARE_RPCS = 64  # for health, status and lists while every place for Generate is taken
+_PENDING_CALLS = 32_768
 _LAST_WORDS_SECONDS = 1.0  # for the statuses of ended calls to reach their clients
 
 
@@ -98,6 +99,10 @@ def _options(max_message_bytes: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 1_000),  # clients may ping as often, and are never
         ("grpc.http2.max_ping_strikes", 0),  # thrown out for pinging more
+        # Calls that arrived and are not looked at yet: by default some of more than 1,000 end with CANCELLED, and get
+        # neither the reason nor the hint that a full queue gives.
+        ("grpc.server.max_pending_requests", _PENDING_CALLS),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
     ]
 
 

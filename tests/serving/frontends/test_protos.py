@@ -24,8 +24,8 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_generated_files_are_up_to_date(tmp_path: Path) -> None:
-    generate(GRPC, ("inference.proto", "error_details.proto"), tmp_path, "python", "pyi")
-    generate(GRPC, ("inference.proto",), tmp_path, "grpc_python")
+    generate(GRPC, ("inference.proto", "admin.proto", "error_details.proto"), tmp_path, "python", "pyi")
+    generate(GRPC, ("inference.proto", "admin.proto"), tmp_path, "grpc_python")
     assert contents(ROOT / GRPC) == contents(tmp_path / GRPC), "run `make protos` and commit the result"
 
 
