@@ -1,7 +1,8 @@
 """Chat templates in the styles of the common families, and the conversations that they are rendered with.
 
-Together they use what published templates use: system messages, tools, generation prompts, loops with controls, namespaces,
-macros, filters and tests, set blocks, content parts, documents, `generation` blocks, strftime_now and raise_exception.
+Together they use what published templates use: system messages, tools, generation prompts, loops with controls,
+namespaces, macros, filters and tests, set blocks, content parts, documents, `generation` blocks, strftime_now and
+raise_exception.
 """
 
 from typing import Any
@@ -74,9 +75,11 @@ TEMPLATES: dict[str, str] = {
     {%- set ns.turn = ns.turn + 1 -%}
     {%- if message['role'] == 'user' -%}
         {%- if tools and loop.index0 == ns.last_user -%}
-            [TOOLS] [{% for tool in tools %}{{ tool.function | tojson }}{{ ", " if not loop.last else "" }}{% endfor %}][/TOOLS]
+            [TOOLS] [{% for tool in tools %}{{ tool.function | tojson }}{{ ", " if not loop.last else "" -}}
+            {% endfor %}][/TOOLS]
         {%- endif -%}
-        [INST] {% if loop.first and system_message is defined %}<<{{ system_message }}>> {% endif %}{{ message.content.strip() }} [/INST]
+        [INST] {% if loop.first and system_message is defined %}<<{{ system_message }}>> {% endif -%}
+        {{ message.content.strip() }} [/INST]
     {%- elif message.tool_calls is defined and message.tool_calls -%}
         {%- generation -%}
         [CALLS] {{ message.tool_calls | map(attribute='function') | list | tojson }}{{ eos_token }}
@@ -140,20 +143,24 @@ TEMPLATES: dict[str, str] = {
 {%- endfor %}
 {% if add_generation_prompt %}<start>model
 {% endif %}""",
-    "documents_and_blocks": """{% set preamble %}Answer{% if documents %} from these {{ documents | length }}{% endif %}.{% endset %}
+    "documents_and_blocks": """{% set preamble %}
+Answer{% if documents %} from these {{ documents | length }}{% endif %}.{% endset %}
 {{ preamble | upper }}
 {% for document in documents or [] | sort(attribute='title') %}
-{{ loop.index }}/{{ loop.length }} {{ document.title | title }}: {{ document['text'] | replace('\\n', ' ') | truncate(20) }}
+{{ loop.index }} of {{ loop.length }}: {{ document.title | title }}
+{{ document.text | replace('\\n', ' ') | truncate(20) }}
 {% else %}
 nothing to read
 {% endfor %}
 {% for message in messages %}
 {% if message.role == 'tool' %}{% break %}{% endif %}
-{{ '%-9s' | format(message.role) }}|{{ message.content if message.content is string else message.content | map(attribute='text') | join(' ') }}
+{{ '%-9s' | format(message.role) }}|
+{{- message.content if message.content is string else message.content | map(attribute='text') | join(' ') }}
 {% endfor %}
 {{ messages | selectattr('role', 'equalto', 'user') | list | length }} {{ messages[-1].get('name', 'nameless') }}
 {{- ' ' ~ (messages | map(attribute='role') | unique | list) ~ ' ' ~ {'a': [1, 2.5, none, true], 'é': '<&>'} | tojson }}
-{{ range(3) | sum }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ 'x' * 3 }} {{ -3 | abs }} {{ [3, 1] | first }} {{ 'a,b'.split(',') | last | capitalize }}
+{{ range(3) | sum }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ 'x' * 3 }} {{ -3 | abs }} {{ [3, 1] | first }}
+{{ 'a,b'.split(',') | last | capitalize }}
 """,
     "the_date": """{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif -%}
 Today is {{ date_string }}. {{ strftime_now('100%%') }}
@@ -165,7 +172,9 @@ ASK = {"role": "user", "content": " What is the weather in Zürich? "}
 CALL = {
     "role": "assistant",
     "content": "",
-    "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich", "days": [1, 2]}}}],
+    "tool_calls": [
+        {"type": "function", "function": {"name": "weather", "arguments": {"city": "Zürich", "days": [1, 2]}}},
+    ],
 }
 RESULT = {"role": "tool", "content": '{"degrees": -3.5}', "tool_call_id": "call12345"}
 TOOLS = [
@@ -192,7 +201,10 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
         "messages": [SYSTEM, ASK, {"role": "assistant", "content": "<think>hm</think>\nCold.\n"}, ASK],
         "add_generation_prompt": True,
     },
-    "no_generation_prompt": {"messages": [ASK, {"role": "assistant", "content": "Cold."}], "add_generation_prompt": False},
+    "no_generation_prompt": {
+        "messages": [ASK, {"role": "assistant", "content": "Cold."}],
+        "add_generation_prompt": False,
+    },
     "tools": {"messages": [SYSTEM, ASK], "tools": TOOLS, "add_generation_prompt": True},
     "a_call_and_its_result": {
         "messages": [ASK, CALL, RESULT, {**RESULT, "content": "second"}],
