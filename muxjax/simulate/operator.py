@@ -116,6 +116,9 @@ def _impossible(file: Path, llm: PlacedLLM) -> Iterator[str]:
 
 
 def _run_unit(at: str, unit: PlacedUnit, costs: CostModel, system: str, requests: list[Request]) -> list[Outcome]:
+    if system == "spatial" and len(unit.llms) > 1:
+        names = ", ".join(llm.name for llm in unit.llms)
+        raise PlacementError(f"{at}: spatial partitioning gives each LLM GPUs of its own, but {names} share these")
     models = {}
     for llm in unit.llms:
         shape = find_model(llm.model)

@@ -2,12 +2,14 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
 
 from muxjax.placement.workload import Request
+from muxjax.serving.scheduler.errors import NeverFitsError
 from muxjax.serving.scheduler.job import Job, JobKind
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.sequence import Sequence
@@ -16,7 +18,8 @@ from muxjax.serving.simulation.plant import Plant
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of a request, in seconds of virtual time; infinity: not before the end.
+    """What became of a request, in seconds of virtual time; infinity: not before the end, or refused since it would
+    never fit.
 
     Attributes:
         request: what was asked.
@@ -78,7 +81,9 @@ class UnitSimulation:
     def _arrive(self, number: int, request: Request) -> None:
         length = request.prompt_len + request.output_len
         self._outcomes[number] = Outcome(request)
-        self._scheduler.add(Sequence(number, request.llm, request.prompt_len, length, request.arrival), request.arrival)
+        with suppress(NeverFitsError):  # refused, as by the server: it never ends
+            sequence = Sequence(number, request.llm, request.prompt_len, length, request.arrival)
+            self._scheduler.add(sequence, request.arrival)
 
     def _break_leaps(self, now: float) -> None:
         """Book the steps that have begun; the last of them is the one that is in flight."""

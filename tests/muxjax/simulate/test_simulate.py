@@ -32,7 +32,7 @@ def placement(tmp_path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("system", ["muxserve", "spatial", "temporal", "muxjax"])
+@pytest.mark.parametrize("system", ["muxserve", "temporal", "muxjax"])
 def test_throughput_and_latencies_of_a_placement(placement, cost, capsys, system):
     arguments = [str(placement), "--cost", str(cost), "--duration", "20", "--system", system]
     assert main([*arguments, "--json"]) == 0
@@ -82,6 +82,7 @@ def bad_inputs(placement: Path, cost: Path, folder: Path):
     zero.write_text(placement.read_text().replace("rate: 2.0", "rate: 0", 1))
     trace = folder / "bad.jsonl"
     trace.write_text('{"timestamp": 0, "input_length": 9, "output_length": 8}\n{}\n')
+    yield [str(placement), "--cost", str(cost), "--system", "spatial"], "units.0: spatial partitioning gives each LLM"
     yield [str(folder / "none.yaml"), "--cost", str(cost)], "none.yaml: cannot be read"
     yield [str(placement), "--cost", str(folder / "none.json")], "none.json: cannot be read"
     yield [str(placement), "--cost", str(holes)], "llama-7b.1.100"

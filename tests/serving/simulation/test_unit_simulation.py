@@ -53,7 +53,7 @@ def test_one_request_takes_its_prefill_and_its_decode_steps():
     outcome = unit("temporal", "a").run([Request(2.0, "a", 32, 3)])[0]
     assert outcome.first_token == pytest.approx(2.0 + PREFILL + 32e-4)
     # Two steps more, with the host's part of each.
-    assert outcome.finished - outcome.first_token == pytest.approx(2 * (DECODE + 1e-4 + 32.5e-5 + 0.6e-4), rel=1e-3)
+    assert outcome.finished - outcome.first_token == pytest.approx(2 * (DECODE + 1e-4 + 32.5e-5 + 0.4e-4), rel=1e-3)
 
 
 def test_a_decode_runs_beside_a_prefill_only_where_jobs_overlap():
@@ -66,6 +66,12 @@ def test_a_decode_runs_beside_a_prefill_only_where_jobs_overlap():
 def test_what_has_not_ended_when_the_time_is_up_has_no_end():
     outcomes = unit("muxserve", "a").run([Request(0.0, "a", 100, 10), Request(0.0, "a", 100, 400)], until=2.0)
     assert outcomes[0].finished < 2.0 < outcomes[1].finished == float("inf")
+
+
+def test_a_request_that_would_never_fit_is_refused_and_the_others_go_on():
+    outcomes = unit("muxserve", "a", memory_gb=20.9).run([Request(0.0, "a", 2000, 2000), Request(0.1, "a", 50, 20)])
+    assert outcomes[0].first_token == outcomes[0].finished == float("inf")
+    assert outcomes[1].finished < 10
 
 
 def test_weights_that_leave_no_room_are_refused():
