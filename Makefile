@@ -5,7 +5,9 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: serve test lint format setup lock protos oracle clean
+CLIENTS := tests/serving/frontends/oip/clients
+
+.PHONY: clients serve test lint format setup lock lock-clients protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -49,6 +51,18 @@ protos: setup
 	sed 's/_descriptor_pool[.]Default()/_descriptor_pool.DescriptorPool()/' \
 		serving/frontends/oip/open_inference_pb2.py > serving/frontends/oip/open_inference_pb2.private
 	mv serving/frontends/oip/open_inference_pb2.private serving/frontends/oip/open_inference_pb2.py
+
+# Other people's clients of the Open Inference Protocol, for tests; apart from muxjax, and from each other.
+clients: .venv-clients/triton/.installed .venv-clients/perf-analyzer/.installed
+
+.venv-clients/%/.installed: $(CLIENTS)/%.txt
+	@"$(PYTHON)" -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+lock-clients:
+	for name in triton perf-analyzer; do uv pip compile --quiet $(CLIENTS)/$$name.in --generate-hashes \
+		--no-emit-index-url --no-header --python-version 3.12 --output-file $(CLIENTS)/$$name.txt; done
 
 # PyTorch, transformers and llama.cpp, apart from muxjax: what tests/oracle/ and muxjax.bench compare with.
 oracle:
