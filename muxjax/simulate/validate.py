@@ -1,5 +1,6 @@
 """Measured runs beside predicted ones."""
 
+import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
@@ -30,7 +31,8 @@ def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
     """
     runs = read_measured(folder)
     table.check([llm.shape.name for run in runs for llm in run.llms.values()], 8)
-    with ProcessPoolExecutor() as pool:
+    # Not forked: whoever calls may have threads.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         replayed = pool.map(_replay, runs, repeat(table), repeat(seed))
         progress = Console(file=sys.stderr)
         comparisons = list(track(replayed, "replaying", total=len(runs), console=progress, transient=True))
