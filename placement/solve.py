@@ -100,7 +100,8 @@ def _planned(units: Sequence[Unit], planner: UnitPlanner) -> list[ChosenUnit]:
     chosen = []
     for gpus, llms in sorted(units, key=lambda unit: -unit[0]):
         plan = planner.plan(gpus, llms)
-        assert plan is not None, "searches return units that can be planned"
+        if plan is None:
+            raise RuntimeError(f"the search returned a unit that cannot be planned: {llms} on {gpus} GPUs")
         chosen.append(ChosenUnit(gpus, llms, plan.shares, plan.batches))
     return chosen
 

@@ -74,18 +74,22 @@ def make_requests(
     """Requests of all LLMs by arrival: for `duration` seconds, or so many of each LLM as `counts` says.
 
     Each LLM has random numbers of its own, so that its requests do not depend on the other LLMs.
+
+    Raises:
+        ValueError: neither says how many.
     """
     requests: list[Request] = []
     for number, (llm, rate) in enumerate(rates.items()):
         generator = np.random.default_rng((seed, number))
         if counts is not None:
             arrivals = np.cumsum(gaps(generator, rate, counts[llm], variation))
-        else:
-            assert duration is not None
+        elif duration is not None:
             expected = rate * duration
             most = int(expected + 10 * (1 + variation) * (expected**0.5 + 1))
             arrivals = np.cumsum(gaps(generator, rate, most, variation))
             arrivals = arrivals[arrivals < duration]
+        else:
+            raise ValueError("give a duration or counts")
         prompts, outputs = lengths[llm].draw(generator, len(arrivals))
         columns = zip(arrivals.tolist(), prompts.tolist(), outputs.tolist(), strict=True)
         requests += (Request(arrival, llm, prompt, output) for arrival, prompt, output in columns)
