@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from muxjax.client.connection import add_connection_options
 from muxjax.client.errors import CommandError
 from muxjax.serving.frontends.grpc import admin_pb2 as pb
 from muxjax.serving.frontends.grpc.admin_pb2_grpc import AdminStub
@@ -14,14 +15,12 @@ _SECONDS = 10.0  # for the calls that answer at once
 _RANDOM = "random:"
 
 
-def add_admin_commands(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", common: argparse.ArgumentParser
-) -> None:
-    """load, unload, drain, resume, set-rate and set-quota; `common` has how to reach the server."""
+def add_admin_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """load, unload, drain, resume, set-rate and set-quota, which go to the admin port."""
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, parents=[common], help=text)
-        command.set_defaults(address=DEFAULT_ADDRESS)
+        command = commands.add_parser(name, help=text)
+        add_connection_options(command, DEFAULT_ADDRESS)
         command.add_argument("model", metavar="MODEL", help="the model's name")
         return command
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import grpc
 
+DEFAULT_ADDRESS = "127.0.0.1:50051"
 KEY_VARIABLE = "MUXJAX_API_KEY"
 
 _OPTIONS = (("grpc.max_reconnect_backoff_ms", 1000),)  # a server that comes back is found soon
 
 
-def add_connection_options(parser: argparse.ArgumentParser) -> None:
-    """How to reach a secured server."""
+def add_connection_options(parser: argparse.ArgumentParser, address: str = DEFAULT_ADDRESS) -> None:
+    """How to reach a server, which is expected at `address`, secured or not."""
+    parser.add_argument("--address", default=address, help=f"host:port of the server (default: {address})")
     parser.add_argument("--api-key", metavar="KEY", help=f"better given as ${KEY_VARIABLE}, which others cannot see")
     parser.add_argument(
         "--tls-ca",

@@ -6,8 +6,6 @@ from muxjax.client.admin import add_admin_commands
 from muxjax.client.connection import add_connection_options
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 
-DEFAULT_ADDRESS = "127.0.0.1:50051"
-
 _NUMBERS: tuple[tuple[str, type, str], ...] = (
     ("max-tokens", int, "most tokens of a completion (default: what the context has left)"),
     ("min-tokens", int, "no end before so many tokens"),
@@ -31,9 +29,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "4 refused for now or out of time, 130 interrupted.",
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--address", default=DEFAULT_ADDRESS, help=f"host:port of the server (default: {DEFAULT_ADDRESS})"
-    )
     add_connection_options(common)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("models", parents=[common], help="list the models")
@@ -48,7 +43,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     chat = commands.add_parser("chat", parents=[common], help="talk with a model, line by line")
     chat.add_argument("--system", help="what the model is told first")
-    add_admin_commands(commands, common)
+    add_admin_commands(commands)
     for command in (generate, chat):
         _add_sampling(command)
     return parser.parse_args(arguments)

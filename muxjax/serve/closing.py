@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from muxjax.client.connection import KEY_VARIABLE
-from muxjax.client.options import DEFAULT_ADDRESS
+from muxjax.client.connection import DEFAULT_ADDRESS
 from muxjax.config import Config
 from muxjax.serve.display import Addresses
 from muxjax.serving.endpoint import Endpoint

@@ -12,7 +12,6 @@ from rich.live import Live
 
 from muxjax.client.connection import add_connection_options, connect
 from muxjax.client.errors import EXIT_CODES, describe
-from muxjax.client.options import DEFAULT_ADDRESS
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.top.glyphs import fitting
 from muxjax.top.screen import screen
@@ -72,9 +71,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         description="Watch a running muxjax server: who holds which share of memory and compute, and how fast it "
         "answers. Ctrl-C leaves.",
         epilog="Exit codes: 0 left, 1 failed, 2 no such key or file, 3 no server. NO_COLOR=1 shows it without colours.",
-    )
-    parser.add_argument(
-        "--address", default=DEFAULT_ADDRESS, help=f"host:port of the server (default: {DEFAULT_ADDRESS})"
     )
     add_connection_options(parser)
     parser.add_argument(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from muxjax.client.__main__ import main
+from muxjax.client.options import parse_arguments
 from muxjax.serving.unit import RefusedError
 from tests.serving.frontends.echo import Echo, EchoUnit, serve
 
@@ -30,6 +31,22 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     code = main([*arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("command", "address"),
+    [
+        ("models", "127.0.0.1:50051"),
+        ("status", "127.0.0.1:50051"),
+        ("generate --prompt a", "127.0.0.1:50051"),
+        ("chat", "127.0.0.1:50051"),
+        ("load a demo:code", "127.0.0.1:50052"),
+        ("unload a", "127.0.0.1:50052"),
+        ("set-rate a 2", "127.0.0.1:50052"),
+    ],
+)
+def test_a_command_goes_to_its_own_port_by_default(command: str, address: str) -> None:
+    assert parse_arguments(command.split()).address == address
 
 
 def test_generate_prints_the_text_alone(echo: Echo, capsys: pytest.CaptureFixture[str]) -> None:
