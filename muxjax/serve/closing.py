@@ -7,8 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from muxjax.client.connection import KEY_VARIABLE
-from muxjax.client.connection import DEFAULT_ADDRESS
+from muxjax.client.connection import DEFAULT_ADDRESS, KEY_VARIABLE
 from muxjax.config import Config
 from muxjax.serve.display import Addresses
 from muxjax.serving.endpoint import Endpoint
