@@ -1,17 +1,17 @@
 """A cost table read smoothly: between profiled batches, lengths and shares latencies are interpolated."""
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from muxjax.placement.cost.cost_model import Seconds
+from muxjax.placement.cost.profiled import ProfiledTable
 from muxjax.placement.cost.table import CostTable
 from muxjax.placement.model_shape import ModelShape
 
 
-class InterpolatedTable:
+class InterpolatedTable(ProfiledTable):
     """Latencies that are linear between neighbours in batch and length.
 
     Holes are filled from the next smaller length and batch: a prefill in proportion to its tokens, a decode step as
@@ -19,21 +19,8 @@ class InterpolatedTable:
     """
 
     def __init__(self, table: CostTable) -> None:
-        self._table = table
+        super().__init__(table)
         self._grid = cache(self._make_grid)
-
-    def gpu_counts(self, model: ModelShape) -> Sequence[int]:
-        """Mesh sizes that were profiled."""
-        return sorted(self._table.entries.get(model.name, ()))
-
-    def shares(self, model: ModelShape, gpus: int) -> Sequence[int]:
-        """Shares that were profiled."""
-        return sorted(self._table.entries[model.name][gpus])
-
-    def max_batch(self, model: ModelShape, gpus: int, share: int) -> int:
-        """The largest batch of which some decode step was profiled."""
-        batches = self._table.batches(model.name, gpus, share)
-        return max(batch for batch, lengths in batches.items() if any(entry.decode for entry in lengths.values()))
 
     def prefill_seconds(
         self, model: ModelShape, gpus: int, share: int, batch: ArrayLike, prompt_len: ArrayLike

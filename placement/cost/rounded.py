@@ -1,12 +1,13 @@
 """A cost table as MuxServe's code reads it: nothing is interpolated, batches and lengths are rounded up."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from muxjax.placement.cost.cost_model import Seconds
+from muxjax.placement.cost.profiled import ProfiledTable
 from muxjax.placement.cost.table import Batches, CostTable, Latency
 from muxjax.placement.model_shape import ModelShape
 
@@ -14,7 +15,7 @@ Column = tuple[Seconds, Seconds]
 """Profiled batch sizes, ascending, and a latency for each."""
 
 
-class RoundedTable:
+class RoundedTable(ProfiledTable):
     """Latencies of the next larger profiled batch.
 
     A prefill takes the first profiled length above the prompts' (161 tokens: 256), or, where that is a hole, the
@@ -23,21 +24,8 @@ class RoundedTable:
     """
 
     def __init__(self, table: CostTable) -> None:
-        self._table = table
+        super().__init__(table)
         self._column = cache(self._make_column)
-
-    def gpu_counts(self, model: ModelShape) -> Sequence[int]:
-        """Mesh sizes that were profiled."""
-        return sorted(self._table.entries.get(model.name, ()))
-
-    def shares(self, model: ModelShape, gpus: int) -> Sequence[int]:
-        """Shares that were profiled."""
-        return sorted(self._table.entries[model.name][gpus])
-
-    def max_batch(self, model: ModelShape, gpus: int, share: int) -> int:
-        """The largest batch of which some decode step was profiled."""
-        batches = self._table.batches(model.name, gpus, share)
-        return max(batch for batch, lengths in batches.items() if any(entry.decode for entry in lengths.values()))
 
     def prefill_seconds(
         self, model: ModelShape, gpus: int, share: int, batch: ArrayLike, prompt_len: ArrayLike
