@@ -1,13 +1,11 @@
 """`python -m muxjax.client models | generate | chat | status`, and the commands of the admin port."""
 
-import os
+import argparse
 import sys
-
-import grpc
 
 from muxjax.client import admin, commands
 from muxjax.client.connection import connect
-from muxjax.client.errors import EXIT_CODES, CommandError, describe
+from muxjax.client.errors import exit_code
 from muxjax.client.options import parse_arguments
 from muxjax.serving.frontends.grpc.admin_pb2_grpc import AdminStub
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
@@ -21,27 +19,17 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        with connect(options) as channel:
-            if options.command in admin.COMMANDS:
-                admin.COMMANDS[options.command](AdminStub(channel), options)  # type: ignore[no-untyped-call]
-            else:
-                stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
-                commands.COMMANDS[options.command](stub, options)
-    except grpc.RpcError as error:
-        print(f"error: {describe(error, options.address)}", file=sys.stderr)
-        return EXIT_CODES.get(error.code(), 1)
-    except CommandError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return exit_code(lambda: _run(options), options.address)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe left, which is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # of a certificate's file
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    with connect(options) as channel:
+        if options.command in admin.COMMANDS:
+            admin.COMMANDS[options.command](AdminStub(channel), options)  # type: ignore[no-untyped-call]
+        else:
+            commands.COMMANDS[options.command](InferenceStub(channel), options)  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":

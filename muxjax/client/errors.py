@@ -1,5 +1,9 @@
 """What a call's failure means to a person, and to a shell."""
 
+import os
+import sys
+from collections.abc import Callable
+
 import grpc
 
 from muxjax.client.connection import KEY_VARIABLE
@@ -18,6 +22,25 @@ EXIT_CODES = {
 
 class CommandError(Exception):
     """The command line asks for what cannot be."""
+
+
+def exit_code(run: Callable[[], None], address: str) -> int:
+    """Run a command that calls the server at `address`; say on standard error how it failed, if it did."""
+    try:
+        run()
+    except grpc.RpcError as error:
+        print(f"error: {describe(error, address)}", file=sys.stderr)
+        return EXIT_CODES.get(error.code(), 1)
+    except CommandError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe left, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # of a certificate's file
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def describe(error: grpc.RpcError, address: str) -> str:

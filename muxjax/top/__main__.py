@@ -6,12 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 
-import grpc
 from rich.console import Console
 from rich.live import Live
 
 from muxjax.client.connection import add_connection_options, connect
-from muxjax.client.errors import EXIT_CODES, describe
+from muxjax.client.errors import exit_code
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.top.glyphs import fitting
 from muxjax.top.screen import screen
@@ -25,24 +24,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        with connect(options) as channel:
-            stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
-            _show(itertools.islice(watch(stub, options.interval), 1 if options.once else None), options)
-    except grpc.RpcError as error:
-        print(f"error: {describe(error, options.address)}", file=sys.stderr)
-        return EXIT_CODES.get(error.code(), 1)
+        return exit_code(lambda: _watch(options), options.address)
     except NotAMuxjaxServerError as error:
         print(f"error: a server answers at {options.address}, but {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # the way to leave
         return 0
-    except BrokenPipeError:  # the reader of a pipe left, which is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:  # of a certificate's file
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    return 0
+
+
+def _watch(options: argparse.Namespace) -> None:
+    with connect(options) as channel:
+        stub = InferenceStub(channel)  # type: ignore[no-untyped-call]
+        _show(itertools.islice(watch(stub, options.interval), 1 if options.once else None), options)
 
 
 def _show(moments: Iterator[Moment], options: argparse.Namespace) -> None:
