@@ -23,6 +23,7 @@ from muxjax.serving.simulation.metrics import attainment, measure
 from muxjax.serving.simulation.plant import ServedModel
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
+from muxjax.serving.statistics import Percentiles
 
 _SLO_SCALES = (2, 5, 8, 20)
 _LONGEST = 2048
@@ -46,16 +47,20 @@ class Workload:
     trace: Path | None
     scale: float
 
-    def requests(self, llms: Mapping[str, PlacedLLM]) -> list[Request]:
-        """By arrival. Raises PlacementError where the trace cannot be used."""
+    def requests(self, llms: Mapping[str, PlacedLLM]) -> tuple[list[Request], float]:
+        """By arrival, and which part of the trace is too long for an LLM and left out.
+
+        Raises PlacementError where the trace cannot be used.
+        """
         rates = {name: llm.rate * self.scale for name, llm in llms.items()}
         if self.trace is not None:
-            trace = [request for request in read_requests(self.trace) if _fits(request)]
-            if not trace:
+            trace = read_requests(self.trace)
+            fitting = [request for request in trace if _fits(request)]
+            if not fitting:
                 raise PlacementError(f"{self.trace}: no request has at most {_LONGEST} tokens, which an LLM can take")
-            return replay(trace, rates, self.duration)
+            return replay(fitting, rates, self.duration), 1 - len(fitting) / len(trace)
         lengths = {name: Lengths(llm.prompt_len, llm.output_len) for name, llm in llms.items()}
-        return make_requests(rates, lengths, self.seed, duration=self.duration, variation=self.variation)
+        return make_requests(rates, lengths, self.seed, duration=self.duration, variation=self.variation), 0.0
 
 
 def run(file: Path, costs: CostModel, table: CostTable | None, system: str, workload: Workload) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def run(file: Path, costs: CostModel, table: CostTable | None, system: str, work
         raise PlacementError(f"{file}: units: there are no LLMs")
     if complaints := [complaint for llm in llms.values() for complaint in _impossible(file, llm)]:
         raise PlacementError(complaints)
-    requests = workload.requests(llms)
+    requests, left_out = workload.requests(llms)
     if table is not None:
         table.check([find_model(llm.model).name for llm in llms.values()], max(unit.gpus for unit in placement.units))
     outcomes: list[Outcome] = []
@@ -78,6 +83,7 @@ def run(file: Path, costs: CostModel, table: CostTable | None, system: str, work
     return {
         "system": system,
         "duration": workload.duration,
+        "trace_left_out": round(left_out, 4),
         "total": _report(outcomes, llms, costs),
         "llms": {
             name: _report([outcome for outcome in outcomes if outcome.request.llm == name], llms, costs)
@@ -99,14 +105,16 @@ def show(result: Mapping[str, Any]) -> None:
             str(entry["requests"]),
             str(entry["finished"]),
             f"{entry['throughput']:.2f}",
-            *(_number(value, 1, "{:.2f}") for value in (ttft["p50"], ttft["p99"])),
-            *(_number(value, 1000, "{:.0f}") for value in (tpot["p50"], tpot["p99"])),
+            *(_number(ttft.get(part), 1, "{:.2f}") for part in ("p50", "p99")),
+            *(_number(tpot.get(part), 1000, "{:.0f}") for part in ("p50", "p99")),
             *(f"{part:.1%}" for part in entry["slo_attainment"].values()),
             "-" if slo is None else f"{slo:.1%}",
         )
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(f"{result['system']}, requests for {result['duration']:g} s")
     console.print(table)
+    if result["trace_left_out"]:
+        console.print(f"{result['trace_left_out']:.1%} of the trace is longer than {_LONGEST:,} tokens, and left out")
 
 
 def _impossible(file: Path, llm: PlacedLLM) -> Iterator[str]:
@@ -141,8 +149,8 @@ def _report(outcomes: list[Outcome], llms: Mapping[str, PlacedLLM], costs: CostM
         "finished": metrics.finished,
         "throughput": round(metrics.throughput, 4),
         "latency_s": _finite(metrics.latency),
-        "ttft_s": {name: _finite(value) for name, value in asdict(metrics.ttft).items()},
-        "tpot_s": {name: _finite(value) for name, value in asdict(metrics.tpot).items()},
+        "ttft_s": _seconds(metrics.ttft),
+        "tpot_s": _seconds(metrics.tpot),
         "slo_attainment": {
             str(scale): round(attainment(outcomes, [scale * base for base in alone]), 4) for scale in _SLO_SCALES
         },
@@ -162,6 +170,11 @@ def _alone(llm: PlacedLLM, request: Request, costs: CostModel) -> float:
 
 def _fits(request: TraceRequest) -> bool:
     return request.prompt_len + request.output_len <= _LONGEST
+
+
+def _seconds(percentiles: Percentiles | None) -> dict[str, float | None]:
+    """Empty where nothing was sent."""
+    return {name: _finite(value) for name, value in asdict(percentiles).items()} if percentiles else {}
 
 
 def _finite(value: float) -> float | None:

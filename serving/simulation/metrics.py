@@ -7,15 +7,7 @@ from math import inf, isfinite
 import numpy as np
 
 from muxjax.serving.simulation.unit_simulation import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Percentiles:
-    """Seconds; infinity where too many requests did not get that far, NaN without requests."""
-
-    p50: float
-    p95: float
-    p99: float
+from muxjax.serving.statistics import Percentiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +19,17 @@ class Metrics:
         finished: how many of them ended in time.
         throughput: requests/s until the last one finished.
         latency: mean seconds from arrival to the last token, of those that finished.
-        ttft: from arrival to the first token.
-        tpot: seconds of each token after the first.
+        ttft: from arrival to the first token; infinity where too many requests did not get that far, None without
+            requests.
+        tpot: seconds of each token after the first, likewise.
     """
 
     requests: int
     finished: int
     throughput: float
     latency: float
-    ttft: Percentiles
-    tpot: Percentiles
+    ttft: Percentiles | None
+    tpot: Percentiles | None
 
 
 def measure(outcomes: Sequence[Outcome]) -> Metrics:
@@ -48,8 +41,8 @@ def measure(outcomes: Sequence[Outcome]) -> Metrics:
         finished=len(finished),
         throughput=len(finished) / last,
         latency=float(np.mean([latency(outcome) for outcome in finished])) if finished else inf,
-        ttft=_percentiles([outcome.first_token - outcome.request.arrival for outcome in outcomes]),
-        tpot=_percentiles([_tpot(outcome) for outcome in outcomes if outcome.request.output_len > 1]),
+        ttft=Percentiles.of([outcome.first_token - outcome.request.arrival for outcome in outcomes]),
+        tpot=Percentiles.of([_tpot(outcome) for outcome in outcomes if outcome.request.output_len > 1]),
     )
 
 
@@ -68,11 +61,3 @@ def _tpot(outcome: Outcome) -> float:
     if not isfinite(outcome.finished):
         return inf
     return (outcome.finished - outcome.first_token) / (outcome.request.output_len - 1)
-
-
-def _percentiles(values: list[float]) -> Percentiles:
-    if not values:
-        return Percentiles(float("nan"), float("nan"), float("nan"))
-    ordered = np.sort(values)
-    p50, p95, p99 = (float(ordered[int(np.ceil(part * len(ordered))) - 1]) for part in (0.5, 0.95, 0.99))
-    return Percentiles(p50, p95, p99)

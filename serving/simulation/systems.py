@@ -18,6 +18,9 @@ BLOCK_BYTES = 2 * 2 * BLOCK_TOKENS * HEAD_DIM
 MEMORY_USED, PROCESS_GB = 0.98, 6.0
 """What MuxServe's code leaves for weights and KV, and what an LLM's processes take of it beside them."""
 MAX_PREFILL_TOKENS = 2048
+MAX_CONTEXT = 4096
+"""A prompt and a completion of the longest that the workloads have."""
+_MAX_SEQUENCES = 4096  # beyond what fits into the memory of any unit
 _NO_LIMIT = 1 << 20
 
 
@@ -70,8 +73,8 @@ def make_unit(
     shares = {
         name: LLMShare(
             llm.rate,
-            max_context=min(pool.page_tokens(name) * (pool.max_pages(name) - 1), 4096),
-            max_sequences=4096,
+            max_context=min(pool.page_tokens(name) * (pool.max_pages(name) - 1), MAX_CONTEXT),
+            max_sequences=_MAX_SEQUENCES,
             max_waiting=_NO_LIMIT,
             prefill_compute=compute,
             decode_compute=compute,

@@ -132,6 +132,17 @@ def test_measured_runs_are_replayed_and_compared(tmp_path, cost, capsys):
     assert "total within 15%" in capsys.readouterr().out
 
 
+def test_what_is_too_long_in_a_trace_is_left_out_and_said(placement, cost, tmp_path, capsys):
+    trace = tmp_path / "trace.jsonl"
+    rows = [{"t": t, "prompt_len": 9 if t % 4 else 9000, "output_len": 8} for t in range(8)]
+    trace.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    arguments = [str(placement), "--cost", str(cost), "--duration", "20", "--trace", str(trace)]
+    assert main(arguments) == 0
+    assert "25.0% of the trace is longer than 2,048 tokens" in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trace_left_out"] == 0.25
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
 def test_the_simulator_agrees_with_the_measured_clusters(capsys):
