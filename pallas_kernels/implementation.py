@@ -8,7 +8,7 @@ import jax
 
 from muxjax.pallas_kernels.cpu.library import native_kernels
 
-Implementation = Literal["cpu", "xla"]
+Implementation = Literal["cpu", "mosaic", "triton", "xla"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,11 @@ def default_implementation() -> Choice:
         return Choice("xla", f"the only implementation for the {backend} backend")
     kernels = native_kernels()
     return Choice("cpu" if kernels.available else "xla", kernels.detail)
+
+
+def interpreted() -> bool:
+    """Whether Pallas kernels are interpreted: where programs are for a CPU, and not for a GPU that is not here."""
+    return jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().abstract_device is None
 
 
 def run_first_supported(

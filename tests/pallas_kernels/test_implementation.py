@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from muxjax.pallas_kernels.implementation import default_implementation, run_first_supported
+from muxjax.pallas_kernels.implementation import default_implementation, interpreted, run_first_supported
 from muxjax.pallas_kernels.paged_decode import paged_decode
 from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from tests.pallas_kernels.cases import assert_close, make_case
@@ -57,3 +58,10 @@ def test_misfits_are_explained(changed: dict[str, object], message: str) -> None
     tables = jnp.zeros((2, 3), int), jnp.ones(2, int)
     with pytest.raises(ValueError, match=message):
         paged_decode(*arrays, *tables, sm_scale=1.0, **options)  # type: ignore[arg-type]
+
+
+def test_kernels_are_interpreted_unless_the_program_is_for_a_gpu() -> None:
+    assert interpreted()
+    gpu = AbstractDevice(device_kind="NVIDIA H100", num_cores=132, platform="gpu")
+    with use_abstract_mesh(AbstractMesh((), (), abstract_device=gpu)):
+        assert not interpreted()
