@@ -8,10 +8,12 @@ from jaxtyping import Array, Float, Int
 from muxjax.pallas_kernels.attention_inputs import lane_of
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
 from muxjax.pallas_kernels.pool_write.cpu import pool_write_cpu
+from muxjax.pallas_kernels.pool_write.mosaic import pool_write_mosaic
+from muxjax.pallas_kernels.pool_write.triton import pool_write_triton
 from muxjax.pallas_kernels.pool_write.xla import pool_write_xla
 
 IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
-    {"cpu": pool_write_cpu, "xla": pool_write_xla}
+    {"cpu": pool_write_cpu, "mosaic": pool_write_mosaic, "triton": pool_write_triton, "xla": pool_write_xla}
 )
 
 
@@ -36,7 +38,7 @@ def pool_write(
         values: likewise.
         page_blocks: the LLM's table of pages.
         slot_mapping: `page * page_tokens + offset` of each token; -1 for padding, which is not written. No slot twice.
-        implementation: "cpu", "xla", or None for the best one here.
+        implementation: "cpu", "mosaic", "triton", "xla", or None for the best one here.
 
     Returns:
         The pool with the tokens in it.

@@ -14,8 +14,8 @@ from muxjax.pallas_kernels.pool_write import pool_write
 from muxjax.pallas_kernels.pool_write.reference import pool_write_reference
 from tests.pallas_kernels.cases import DTYPES
 
-IMPLEMENTATIONS = ["cpu", "xla"]
-pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+IMPLEMENTATIONS = ["cpu", "mosaic", "triton", "xla"]
+each_implementation = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
 def make_inputs(
@@ -42,6 +42,7 @@ def assert_same(pool: object, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(np.asarray(pool).astype(np.float32), expected.astype(np.float32))
 
 
+@each_implementation
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -55,6 +56,7 @@ def test_equals_reference(implementation: str, seed: int, shape: tuple[int, int,
     assert_same(compiled(implementation)(*inputs), pool_write_reference(*inputs))
 
 
+@each_implementation
 def test_converts_to_the_pools_dtype(implementation: str) -> None:
     rng = np.random.default_rng(0)
     pool, keys, values, *tables = make_inputs(rng, layers=1, rows=4, kv_heads=2, head_dim=32, pages=2, dtype="bfloat16")
@@ -63,11 +65,28 @@ def test_converts_to_the_pools_dtype(implementation: str) -> None:
     assert_same(compiled(implementation)(pool, *exact, *tables), pool_write_reference(pool, *rounded, *tables))
 
 
-def test_takes_the_units_pool_as_it_is(implementation: str) -> None:
-    """An LLM with heads of 32 writes to a pool that is shaped for heads of 128."""
+@each_implementation
+@pytest.mark.parametrize("head_dim", [32, 256])
+def test_takes_the_units_pool_as_it_is(implementation: str, head_dim: int) -> None:
+    """An LLM with narrower or wider heads writes to a pool that is shaped for heads of 128."""
     rng = np.random.default_rng(0)
-    view, *rest = make_inputs(rng, layers=2, rows=6, kv_heads=2, head_dim=32, pages=3, dtype="float32")
+    view, *rest = make_inputs(rng, layers=2, rows=6, kv_heads=2, head_dim=head_dim, pages=7, dtype="float32")
     pool = view.reshape(len(view), 2, 2, 128)
     written = compiled(implementation)(pool, *rest)
     assert written.shape == pool.shape
     assert_same(written.reshape(view.shape), pool_write_reference(view, *rest))
+
+
+@each_implementation
+def test_rows_that_are_all_padding_write_nothing(implementation: str) -> None:
+    rng = np.random.default_rng(0)
+    pool, keys, values, blocks, slots = make_inputs(
+        rng, layers=1, rows=3, kv_heads=1, head_dim=64, pages=2, dtype="float16"
+    )
+    assert_same(compiled(implementation)(pool, keys, values, blocks, np.full_like(slots, -1)), pool)
+
+
+def test_mosaic_names_who_writes_heads_that_are_too_narrow_for_it() -> None:
+    inputs = make_inputs(np.random.default_rng(0), layers=1, rows=1, kv_heads=1, head_dim=4, pages=1, dtype="float16")
+    with pytest.raises(NotImplementedError, match="not 4 of float16; 'triton' and 'xla' do"):
+        compiled("mosaic")(*inputs)
