@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
 	[ -n "$$p" ] && "$$p" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null && echo "$$p" && break; done)
 
-CLIENTS := tests/serving/frontends/oip/clients
+CLIENTS := tests/serving/frontends/oip/clients tests/serving/frontends/http/clients
+NODE := tests/serving/frontends/http/clients/node
 
-.PHONY: clients serve test lint format setup lock lock-clients protos oracle clean
+.PHONY: clients more-clients serve test lint format setup lock lock-clients protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -52,17 +53,28 @@ protos: setup
 		serving/frontends/oip/open_inference_pb2.py > serving/frontends/oip/open_inference_pb2.private
 	mv serving/frontends/oip/open_inference_pb2.private serving/frontends/oip/open_inference_pb2.py
 
-# Other people's clients of the Open Inference Protocol, for tests; apart from muxjax, and from each other.
-clients: .venv-clients/triton/.installed .venv-clients/perf-analyzer/.installed
+# Other people's clients, for tests; apart from muxjax, and from each other.
+clients: $(patsubst %,.venv-clients/%/.installed,triton perf-analyzer inference-perf node)
 
-.venv-clients/%/.installed: $(CLIENTS)/%.txt
+# Two more load generators, of a gigabyte each.
+more-clients: $(patsubst %,.venv-clients/%/.installed,aiperf genai-perf)
+
+vpath %.txt $(CLIENTS)
+.venv-clients/%/.installed: %.txt
 	@"$(PYTHON)" -m venv $(@D)
 	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
+.venv-clients/node/.installed: $(NODE)/package.json $(NODE)/package-lock.json
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	@cd $(@D) && npm ci --loglevel=error --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 lock-clients:
-	for name in triton perf-analyzer; do uv pip compile --quiet $(CLIENTS)/$$name.in --generate-hashes \
-		--no-emit-index-url --no-header --python-version 3.12 --output-file $(CLIENTS)/$$name.txt; done
+	for file in $(foreach folder,$(CLIENTS),$(wildcard $(folder)/*.in)); do uv pip compile --quiet $$file --generate-hashes \
+		--no-emit-index-url --no-header --python-version 3.12 --output-file $${file%.in}.txt; done
+	cd $(NODE) && npm install --package-lock-only --loglevel=error
 
 # PyTorch, transformers and llama.cpp, apart from muxjax: what tests/oracle/ and muxjax.bench compare with.
 oracle:

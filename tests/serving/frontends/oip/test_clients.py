@@ -1,8 +1,6 @@
 """Clients that people use, unmodified, each in an environment of its own: `make clients` makes them."""
 
 import json
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,8 @@ from typing import Any
 import pytest
 
 from tests.muxjax.serve.process import serve_process
+from tests.serving.frontends.clients import environment, output_of, perf_analyzer_variables
 from tests.serving.frontends.echo import Echo, EchoUnit, serve
-
-ROOT = Path(__file__).parents[4]
-TRITON = ROOT / ".venv-clients/triton/bin"
-PERF_ANALYZER = ROOT / ".venv-clients/perf-analyzer/bin"
 
 
 @pytest.fixture
@@ -24,22 +19,14 @@ def echo() -> Iterator[Echo]:
         running.eventually(lambda: running.service.num_requests == 0 and not running.unit.live)
 
 
-def skip_without(folder: Path) -> None:
-    if not (folder.parent / ".installed").exists():
-        pytest.skip(f"{folder.parent.relative_to(ROOT)} is absent: `make clients` makes it")
-
-
-def run(folder: Path, script: str, address: str) -> Any:
+def run(client: str, script: str, address: str) -> Any:
     """What a client found, which it prints as JSON."""
-    skip_without(folder)
-    command = [folder / "python", Path(__file__).parent / "clients" / script, address]
-    client = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert client.returncode == 0, client.stderr
-    return json.loads(client.stdout.splitlines()[-1])
+    command = [environment(client) / "bin/python", Path(__file__).parent / "clients" / script, address]
+    return json.loads(output_of(command).splitlines()[-1])
 
 
 def test_tritonclient_streams_to_two_models_and_cancels(echo: Echo) -> None:
-    found = run(TRITON, "triton_sync.py", echo.address)
+    found = run("triton", "triton_sync.py", echo.address)
     assert found["text"] == "héllohé"
     assert found["tokens"] == [5, 6, 5]
     assert found["errors"] == ["max_tokens: is 0; it must be at least 1"]
@@ -57,17 +44,17 @@ def test_tritonclient_streams_to_two_models_and_cancels(echo: Echo) -> None:
 
 
 def test_tritonclient_aio_streams_cancels_and_keeps_to_its_deadline(echo: Echo) -> None:
-    found = run(TRITON, "triton_aio.py", echo.address)
+    found = run("triton", "triton_aio.py", echo.address)
     assert found == {"text": "abcab", "whole": "abcabca", "late": "StatusCode.DEADLINE_EXCEEDED"}
 
 
 def test_kserves_client(echo: Echo) -> None:
-    found = run(TRITON, "kserve_client.py", echo.address)
+    found = run("triton", "kserve_client.py", echo.address)
     assert found == {"live": True, "ready": True, "model": True, "text": "abcabca"}
 
 
 def test_llama_indexs_llm_for_triton(echo: Echo) -> None:
-    found = run(PERF_ANALYZER, "llama_index_client.py", echo.address)
+    found = run("perf-analyzer", "llama_index_client.py", echo.address)
     # Of as many messages as it asked for tokens, it drops the last; so it has 7 characters, or 8 where two came in one.
     for text in (found["text"], "".join(found["deltas"])):
         assert text in ("abcdefg", "abcdefgh")
@@ -91,27 +78,19 @@ def test_perf_analyzer_measures_without_errors(echo: Echo, tmp_path: Path, strea
 
 def perf_analyzer(address: str, folder: Path) -> str:
     """What it reports of two requests at a time, each of the inputs in the folder."""
-    skip_without(PERF_ANALYZER)
-    program = PERF_ANALYZER / "perf_analyzer"
-    cuda = next(PERF_ANALYZER.parent.glob("lib/python3.12/site-packages/nvidia/cuda_runtime/lib"))
-    command = [program, "-m", "echo", "-u", address, "-i", "grpc", "--async", "--streaming"]
+    command = ["perf_analyzer", "-m", "echo", "-u", address, "-i", "grpc", "--async", "--streaming"]
     command += ["--input-data", folder / "inputs.json", "--concurrency-range", "2", "--stability-percentage", "999"]
     command += ["--measurement-mode", "count_windows", "--measurement-request-count", "20"]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(cuda)}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
-    if "libb64" in run.stderr:
-        pytest.skip("perf_analyzer needs the system's libb64 (Debian: libb64-0d)")
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout
+    return output_of(command, variables=perf_analyzer_variables())
 
 
 def test_a_real_model_adds_in_both_dialects(tmp_path: Path) -> None:
-    skip_without(TRITON)
+    environment("triton")
     config = tmp_path / "one.yaml"
     config.write_text("llms: {arithmetic: 'demo:arithmetic'}\npool: {memory: 64MiB}\n")
     with serve_process(str(config), "--port", "0", "--http-port", "0") as server:
         address = server.wait_for("start")["address"]
         server.wait_for("serving")
-        first, second = run(TRITON, "demo.py", address)
+        first, second = run("triton", "demo.py", address)
         assert first == second
         assert first.startswith("12+30=42")
