@@ -1,5 +1,6 @@
 # Two commands: `make serve` and `make test`; both set everything up first.
 VENV := .venv
+GPU_VENV := .venv-gpu
 BIN := $(VENV)/bin
 # The first Python 3.12 reachable as python3.12, python3, or through pyenv or uv (both read .python-version).
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
@@ -8,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/
 CLIENTS := tests/serving/frontends/oip/clients tests/serving/frontends/http/clients
 NODE := tests/serving/frontends/http/clients/node
 
-.PHONY: clients more-clients serve test lint format setup lock lock-clients protos oracle clean
+.PHONY: clients more-clients serve test lint gpu-compile format setup lock lock-clients protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -21,6 +22,10 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# Compiles the kernels and whole steps for NVIDIA GPUs, without one: muxjax/gpu_compile/. ARGS="--help" says more.
+gpu-compile: $(GPU_VENV)/.installed
+	@$(GPU_VENV)/bin/python -m muxjax.gpu_compile $(ARGS)
+
 format: setup
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -28,17 +33,29 @@ format: setup
 setup: $(VENV)/.installed
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@[ -n "$(PYTHON)" ] || { echo "muxjax needs Python 3.12: install it (pyenv install 3.12, or uv python install 3.12) and try again" >&2; exit 1; }
-	@echo "setting up $(VENV) with $(PYTHON) (once; about a minute)"
-	@"$(PYTHON)" -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(create)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# CUDA's compiler beside JAX, 1 GB: only what compiles for GPUs is in it, and muxjax itself runs from here.
+$(GPU_VENV)/.installed: requirements-gpu.lock
+	$(create)
+	@touch $@
+
+define create
+@[ -n "$(PYTHON)" ] || { echo "muxjax needs Python 3.12: install it (pyenv install 3.12, or uv python install 3.12) and try again" >&2; exit 1; }
+@echo "setting up $(@D) with $(PYTHON) (once; about a minute)"
+@"$(PYTHON)" -m venv $(@D)
+@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+endef
+
 # Exact versions and hashes, without download addresses (needs uv).
+JAX := 0.11.2
+UV_COMPILE := uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.12
 lock:
-	echo 'jax==0.11.2' | uv pip compile pyproject.toml --extra test --constraint - \
-		--generate-hashes --no-emit-index-url --no-header --python-version 3.12 --output-file requirements.lock
+	echo 'jax==$(JAX)' | $(UV_COMPILE) pyproject.toml --extra test --constraint - --output-file requirements.lock
+	printf '%s==$(JAX)\n' jax-cuda13-plugin jax-cuda13-pjrt | $(UV_COMPILE) pyproject.toml --extra gpu-compile \
+		--constraint requirements.lock --constraint - --output-file requirements-gpu.lock
 
 # Through the package's path, so that the generated files import each other from muxjax.serving. The Open Inference
 # Protocol's get a descriptor pool of their own: see serving/frontends/oip/handlers.py.
@@ -72,8 +89,8 @@ vpath %.txt $(CLIENTS)
 	@touch $@
 
 lock-clients:
-	for file in $(foreach folder,$(CLIENTS),$(wildcard $(folder)/*.in)); do uv pip compile --quiet $$file --generate-hashes \
-		--no-emit-index-url --no-header --python-version 3.12 --output-file $${file%.in}.txt; done
+	for file in $(foreach folder,$(CLIENTS),$(wildcard $(folder)/*.in)); do \
+		$(UV_COMPILE) $$file --output-file $${file%.in}.txt; done
 	cd $(NODE) && npm install --package-lock-only --loglevel=error
 
 # PyTorch, transformers and llama.cpp, apart from muxjax: what tests/oracle/ and muxjax.bench compare with.
@@ -83,4 +100,4 @@ oracle:
 		torch==2.13.0 transformers==5.23.0 llama-cpp-python==0.3.36 gguf==0.19.0
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(GPU_VENV) build *.egg-info

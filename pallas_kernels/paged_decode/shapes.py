@@ -24,3 +24,15 @@ SHAPES: Mapping[str, DecodeShape] = MappingProxyType(
         "llama-8b, batch 4, 2k": DecodeShape(4, 2048, 32, 8, 128),
     }
 )
+
+GPU_SHAPES: Mapping[str, DecodeShape] = MappingProxyType(
+    {
+        "llama-2-7b, batch 32, 2k": DecodeShape(32, 2048, 32, 32, 128),
+        "llama-2-13b, batch 32, 2k": DecodeShape(32, 2048, 40, 40, 128),
+        "llama-3-8b, batch 1, 8k": DecodeShape(1, 8192, 32, 8, 128),
+        "llama-3-8b, batch 64, 2k": DecodeShape(64, 2048, 32, 8, 128),
+        "llama-3.2-1b, batch 64, 2k": DecodeShape(64, 2048, 32, 8, 64),
+        "gemma-2-9b, batch 32, 4k": DecodeShape(32, 4096, 16, 8, 256),
+    }
+)
+"""What LLMs ask of a GPU: compiled for, tuned and measured there; too much to interpret on a CPU."""

@@ -24,3 +24,15 @@ SHAPES: Mapping[str, PrefillShape] = MappingProxyType(
         "llama-8b, 512 rows after 1536": PrefillShape((1536,), (512,), 32, 8, 128),
     }
 )
+
+GPU_SHAPES: Mapping[str, PrefillShape] = MappingProxyType(
+    {
+        "llama-2-7b, 2k rows": PrefillShape((0,), (2048,), 32, 32, 128),
+        "llama-2-13b, 512 rows after 1536": PrefillShape((1536,), (512,), 40, 40, 128),
+        "llama-3-8b, 8 prompts of 256": PrefillShape((0,) * 8, (256,) * 8, 32, 8, 128),
+        "llama-3-8b, 512 rows after 7680": PrefillShape((7680,), (512,), 32, 8, 128),
+        "llama-3.2-1b, 2k rows": PrefillShape((0,), (2048,), 32, 8, 64),
+        "gemma-2-9b, 2k rows": PrefillShape((0,), (2048,), 16, 8, 256),
+    }
+)
+"""What LLMs ask of a GPU: compiled for, tuned and measured there; too much to interpret on a CPU."""

@@ -1,0 +1,138 @@
+"""The operations on their own: every implementation for GPUs at every shape that an operation names for them."""
+
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType, ModuleType
+
+import jax
+import jax.numpy as jnp
+
+from muxjax.gpu_compile.case import Program
+from muxjax.gpu_compile.targets import TARGETS
+from muxjax.pallas_kernels.attention_inputs import lane_of
+from muxjax.pallas_kernels.implementation import Implementation
+from muxjax.pallas_kernels.paged_decode import api as paged_decode
+from muxjax.pallas_kernels.paged_decode import shapes as decode_shapes
+from muxjax.pallas_kernels.pool_write import api as pool_write
+from muxjax.pallas_kernels.pool_write import shapes as write_shapes
+from muxjax.pallas_kernels.ragged_prefill import api as ragged_prefill
+from muxjax.pallas_kernels.ragged_prefill import shapes as prefill_shapes
+
+_BLOCK_ELEMENTS = 32 * 128
+_OWN: Mapping[Implementation, tuple[str, ...]] = MappingProxyType({"mosaic": ("sm_90a",), "triton": tuple(TARGETS)})
+_GPU_IMPLEMENTATIONS: tuple[Implementation, ...] = ("mosaic", "triton", "xla")
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCase:
+    """One implementation of an operation at one of its named shapes."""
+
+    operation: str
+    implementation: Implementation
+    shape: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation} {self.implementation}: {self.shape}"
+
+    def program(self) -> Program:
+        """The operation alone, on a pool that has just room for the shape."""
+        program = _PROGRAMS[self.operation](self.implementation, self.shape)
+        if self.implementation == "xla":
+            return program
+        # A command buffer for a single launch pays for none, but shows that one can have the kernel in it.
+        options = {"xla_gpu_graph_min_graph_size": 1}
+        return replace(program, kernels=(self.operation,), is_one_command_buffer=True, compiler_options=options)
+
+
+def kernel_cases() -> Iterator[KernelCase]:
+    """All of them: kernels of a backend for the GPUs that it is for, plain JAX for all."""
+    for operation, (module, shapes) in _OPERATIONS.items():
+        for implementation in _GPU_IMPLEMENTATIONS:
+            if implementation not in module.IMPLEMENTATIONS:
+                continue
+            for target in _OWN.get(implementation, tuple(TARGETS)):
+                yield from (KernelCase(operation, implementation, shape, target) for shape in shapes.GPU_SHAPES)
+
+
+_OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType]] = MappingProxyType(
+    {
+        "paged_decode": (paged_decode, decode_shapes),
+        "ragged_prefill": (ragged_prefill, prefill_shapes),
+        "pool_write": (pool_write, write_shapes),
+    }
+)
+
+
+def _decode(implementation: Implementation, shape_name: str) -> Program:
+    shape = decode_shapes.GPU_SHAPES[shape_name]
+    heads = _heads(shape.sequences, shape.q_heads, shape.kv_heads, shape.head_dim)
+    function = functools.partial(paged_decode.paged_decode, sm_scale=0.1, implementation=implementation)
+    cache = _cache(shape.sequences, shape.kv_len, shape.kv_heads, shape.head_dim)
+    arguments = (*heads, *cache, _ints(shape.sequences))
+    return Program(function, arguments, _attention_bound(arguments), pool=3)
+
+
+def _prefill(implementation: Implementation, shape_name: str) -> Program:
+    shape = prefill_shapes.GPU_SHAPES[shape_name]
+    sequences, rows = len(shape.rows), sum(shape.rows)
+    heads = _heads(rows, shape.q_heads, shape.kv_heads, shape.head_dim)
+    function = functools.partial(ragged_prefill.ragged_prefill, sm_scale=0.1, implementation=implementation)
+    context = max(past + new for past, new in zip(shape.past, shape.rows, strict=True))
+    cache = _cache(sequences, context, shape.kv_heads, shape.head_dim)
+    arguments = (*heads, *cache, _ints(sequences + 1), _ints(sequences))
+    return Program(function, arguments, _attention_bound(arguments), pool=3)
+
+
+def _write(implementation: Implementation, shape_name: str) -> Program:
+    shape = write_shapes.GPU_SHAPES[shape_name]
+    rows = shape.sequences * shape.rows
+    page_tokens = _BLOCK_ELEMENTS // lane_of(shape.head_dim)
+    pages = 1 + shape.sequences * math.ceil(shape.rows / page_tokens)
+    new = _floats(shape.layers, rows, shape.kv_heads, shape.head_dim)
+    pool = _floats(1 + shape.layers * pages * shape.kv_heads, 2, 32, 128)
+    arguments = (pool, new, new, _ints(shape.layers, pages, shape.kv_heads), _ints(rows))
+    function = functools.partial(pool_write.pool_write, implementation=implementation)
+    # The new keys and values once more, at most, in the order that they are written in.
+    bound = 2 * _bytes(new, new)
+    return Program(function, arguments, bound, pool=0, writes_pool=True)
+
+
+_PROGRAMS = MappingProxyType({"paged_decode": _decode, "ragged_prefill": _prefill, "pool_write": _write})
+
+
+def _attention_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:
+    """Room for the output in float32 from each of 16 splits of the tokens, and for a page of each sequence."""
+    queries, _, _, pool, page_blocks, page_table = arguments[:6]
+    page = page_table.shape[0] * page_blocks.shape[1] * math.prod(pool.shape[1:])
+    return 4 * (16 * math.prod(queries.shape) + 4 * page)
+
+
+def _heads(rows: int, q_heads: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    keys = _floats(rows, kv_heads, dim)
+    return _floats(rows, q_heads, dim), keys, keys
+
+
+def _cache(sequences: int, context: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """The pool as an LLM sees it, one layer's table of pages, and the pages of each sequence."""
+    lane = lane_of(dim)
+    page_tokens = _BLOCK_ELEMENTS // lane
+    max_pages = math.ceil(context / page_tokens)
+    pages = 1 + sequences * max_pages
+    pool = _floats(1 + pages * kv_heads, 2, page_tokens, lane)
+    return pool, _ints(pages, kv_heads), _ints(sequences, max_pages)
+
+
+def _floats(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.bfloat16)
+
+
+def _ints(*shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+
+def _bytes(*arrays: jax.ShapeDtypeStruct) -> int:
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
