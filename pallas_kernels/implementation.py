@@ -1,6 +1,6 @@
 """Which implementation of an operation runs, and why."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,10 +41,18 @@ def interpreted() -> bool:
 def run_first_supported(
     implementations: Mapping[Implementation, Callable[..., jax.Array]],
     implementation: Implementation | None,
-    *args: object,
-    **kwargs: object,
+    *args: jax.Array,
+    **kwargs: Hashable,
 ) -> jax.Array:
     """Calls one implementation: the one named, or else the default one, or "xla" where that cannot do it.
+
+    As a jitted function, so that its kernels are traced and compiled once for all layers of a program.
+
+    Args:
+        implementations: what each of them calls.
+        implementation: one of their names, or None.
+        args: arrays.
+        kwargs: options, hashable, of which each combination is traced anew.
 
     Raises:
         ValueError: `implementation` names none of the operation's.
@@ -53,9 +61,13 @@ def run_first_supported(
     name = implementation or default_implementation().name
     if name not in implementations:
         raise ValueError(f"implementation={name!r} is unknown: use None or one of {', '.join(implementations)}")
+
+    def run(name: Implementation) -> jax.Array:
+        return jax.jit(implementations[name], static_argnames=tuple(kwargs))(*args, **kwargs)
+
     try:
-        return implementations[name](*args, **kwargs)
+        return run(name)
     except NotImplementedError:
         if implementation is not None:
             raise
-        return implementations["xla"](*args, **kwargs)
+        return run("xla")
