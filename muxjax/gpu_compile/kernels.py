@@ -80,7 +80,13 @@ def _prefill(implementation: Implementation, shape_name: str) -> Program:
     shape = prefill_shapes.GPU_SHAPES[shape_name]
     sequences, rows = len(shape.rows), sum(shape.rows)
     heads = _heads(rows, shape.q_heads, shape.kv_heads, shape.head_dim)
-    function = functools.partial(ragged_prefill.ragged_prefill, sm_scale=0.1, implementation=implementation)
+    function = functools.partial(
+        ragged_prefill.ragged_prefill,
+        sm_scale=0.1,
+        sliding_window=shape.sliding_window,
+        soft_cap=shape.soft_cap,
+        implementation=implementation,
+    )
     context = max(past + new for past, new in zip(shape.past, shape.rows, strict=True))
     cache = _cache(sequences, context, shape.kv_heads, shape.head_dim)
     arguments = (*heads, *cache, _ints(sequences + 1), _ints(sequences))

@@ -15,7 +15,7 @@ from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_refere
 from muxjax.pallas_kernels.ragged_prefill.shapes import SHAPES
 from tests.pallas_kernels.cases import OPTIONS, Case, assert_close, make_case
 
-IMPLEMENTATIONS = ["cpu", "xla"]
+IMPLEMENTATIONS = ["cpu", "triton", "xla"]
 HEADS = [  # head size, query heads for each KV head, dtype
     (32, 1, "float32"),
     (64, 3, "float32"),
@@ -103,6 +103,16 @@ def test_any_scale_window_and_cap(implementation: str, seed: int, options: dict[
 def test_padding_is_zero(implementation: str) -> None:
     case = make_case(np.random.default_rng(0), past=[5, 20], rows=[3, 4], padding_rows=9, padding_sequences=2)
     assert (check(case, implementation)[7:] == 0).all()
+
+
+def test_pages_before_the_window_are_not_read(implementation: str) -> None:
+    case = make_case(np.random.default_rng(2), past=[150, 40], rows=[5, 2], page_tokens=16)
+    output = check(case, implementation, sliding_window=20)
+    case.page_table[0, : (150 + 1 - 20) // 16] = 0
+    case.page_table[1, : (40 + 1 - 20) // 16] = 0
+    tables = (case.page_blocks, case.page_table, case.starts, case.kv_lens)
+    without = compiled(implementation, sliding_window=20, sm_scale=64**-0.5)
+    np.testing.assert_array_equal(without(case.queries, case.keys, case.values, case.pool, *tables), output)
 
 
 @pytest.mark.parametrize("name", SHAPES)
