@@ -27,6 +27,9 @@ class ChatTemplate:
         variables: what it may use beside the messages, such as bos_token and eos_token.
         name: of the file that it is from, for errors.
 
+    Attributes:
+        uses_tools: whether it can tell the model about tools.
+
     Raises:
         ChatTemplateError: the template does not compile.
     """
@@ -42,12 +45,14 @@ class ChatTemplate:
         self._name = name
         try:
             self._template = environment.from_string(source)
+            names = {node.name for node in environment.parse(source).find_all(jinja2.nodes.Name)}
         except jinja2.TemplateSyntaxError as error:
             raise ChatTemplateError(
                 f"the chat template is malformed at line {error.lineno}: {error.message}"
             ) from error
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:  # from the compiler behind Jinja's
             raise ChatTemplateError(f"the chat template cannot be compiled: {error}") from error
+        self.uses_tools = "tools" in names
 
     def render(
         self,
@@ -56,6 +61,7 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> str:
         """The conversation as one text, ready for the assistant's next words.
 
@@ -64,14 +70,17 @@ class ChatTemplate:
             tools: functions that the model may call, as JSON schemas; None if there are none.
             documents: what the model may read; None if there is nothing.
             add_generation_prompt: end with what comes before an answer.
+            continue_final_message: end where the last message's content ends, so that it is gone on with.
 
         Raises:
             ChatTemplateError: the template refuses the messages (with its own words), cannot render them, or does not
-                come to an end.
+                come to an end; there is no last message to continue, or the template does not show it.
         """
+        if continue_final_message:
+            return self._render_open(messages, tools=tools, documents=documents)
         given = [list(messages), list(tools or ()), list(documents or ())]
         try:
-            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, _strings(given)))):
+            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, strings(given)))):
                 return self._render(
                     messages=[dict(message) for message in messages],
                     tools=None if tools is None else list(tools),
@@ -84,6 +93,17 @@ class ChatTemplate:
             raise ChatTemplateError(f"{self._name} was stopped: it loops for ever, or writes without end") from None
         except Exception as error:  # a template is a program: it may fail in any way
             raise ChatTemplateError(f"{self._name} cannot render these messages: {error}") from error
+
+    def _render_open(self, messages: Sequence[Mapping[str, Any]], **given: Any) -> str:
+        """Up to the end of the last message's content, which is found by a character that occurs nowhere else."""
+        if not messages or not isinstance(messages[-1].get("content"), str):
+            raise ChatTemplateError("there is no last message with text to continue: send one")
+        end = unused_character([messages, given])
+        last = {**messages[-1], "content": messages[-1]["content"] + end}
+        text, found, _ = self.render([*messages[:-1], last], **given, add_generation_prompt=False).rpartition(end)
+        if not found:
+            raise ChatTemplateError(f"{self._name} leaves out the last message: it cannot be continued")
+        return text
 
     def _render(self, **variables: Any) -> str:
         pieces = []
@@ -114,13 +134,9 @@ def fence_special_tokens(messages: Any, pattern: re.Pattern[str]) -> tuple[Any, 
         The messages with one character put after every character of the special tokens that they spell, and that
         one, which occurs nowhere else in them; the very messages and "" if they spell none.
     """
-    texts = list(_strings(messages))
-    if not any(pattern.search(text) for text in texts):
+    if not any(pattern.search(text) for text in strings(messages)):
         return messages, ""
-    used = set().union(*texts)
-    fence = next((chr(code) for code in FENCES if chr(code) not in used), None)
-    if fence is None:
-        raise ChatTemplateError("the messages use every private character there is: leave some out")
+    fence = unused_character(messages)
 
     def fenced(value: Any) -> Any:
         if isinstance(value, str):
@@ -134,13 +150,23 @@ def fence_special_tokens(messages: Any, pattern: re.Pattern[str]) -> tuple[Any, 
     return fenced(messages), fence
 
 
-def _strings(value: Any) -> Iterable[str]:
+def unused_character(value: Any) -> str:
+    """One that occurs in no text of the value."""
+    used = set().union(*strings(value))
+    unused = next((chr(code) for code in FENCES if chr(code) not in used), None)
+    if unused is None:
+        raise ChatTemplateError("the messages use every private character there is: leave some out")
+    return unused
+
+
+def strings(value: Any) -> Iterable[str]:
+    """Every text in a value of JSON, keys too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _strings(key)
-            yield from _strings(item)
+            yield from strings(key)
+            yield from strings(item)
     elif isinstance(value, Sequence):
         for item in value:
-            yield from _strings(item)
+            yield from strings(item)

@@ -88,6 +88,11 @@ class Tokenizer:
         """Whether `apply_chat_template` can be used."""
         return self._template is not None
 
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template can tell the model about tools."""
+        return self._template is not None and self._template.uses_tools
+
     def has_text(self, token_id: int) -> bool:
         """Whether the token stands for text: known, and not special."""
         return 0 <= token_id < self.vocab_size and token_id not in self._names
@@ -114,8 +119,9 @@ class Tokenizer:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
     ) -> list[int]:
-        """The tokens of a conversation, as the model's template writes it; `tools` as in `ChatTemplate.render`.
+        """The tokens of a conversation, as the model's template writes it; options as in `ChatTemplate.render`.
 
         Only the template makes special tokens: those that a message or a tool spells stay text.
 
@@ -125,7 +131,14 @@ class Tokenizer:
         if self._template is None:
             raise ChatTemplateError("this model has no chat template: use plain completions")
         (messages, tools), fence = fence_special_tokens([messages, tools], self._pattern)
-        text = _well_formed(self._template.render(messages, tools=tools, add_generation_prompt=add_generation_prompt))
+        text = _well_formed(
+            self._template.render(
+                messages,
+                tools=tools,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+            )
+        )
         if not fence:
             return self._vocabulary.encode_written(text)
         token_ids: list[int] = []

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+from muxjax.models.chat import strings
 from muxjax.models.errors import ModelError
 from muxjax.serving.errors import InvalidRequest
 
@@ -18,7 +19,19 @@ class TextEncoder(Protocol):
         """The text's token ids; user text never yields special tokens."""
         ...
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether `apply_chat_template` can tell the LLM about tools."""
+        ...
+
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+    ) -> list[int]:
         """The token ids of a conversation, up to where the assistant's answer begins."""
         ...
 
@@ -33,9 +46,19 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """A conversation whose next message the LLM writes; each message has a "role" and a "content"."""
+    """A conversation whose next message the LLM writes, or whose last one it goes on with.
 
-    messages: Sequence[Mapping[str, str]]
+    Attributes:
+        messages: each with its "role" and "content" (text), and what else the LLM's template may know.
+        tools: functions that the LLM is told about, as JSON schemas; None if there are none.
+        add_generation_prompt: end with what comes before an answer.
+        continue_final_message: end where the last message ends.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
 
 
 Prompt = str | Chat | Sequence[int]
@@ -69,8 +92,18 @@ class Endpoint:
         self._check_length(prompt)
         if isinstance(prompt, str):
             return self.tokenizer.encode(prompt)
+        if prompt.tools and not self.tokenizer.takes_tools:
+            raise InvalidRequest(
+                "tools",
+                f'are nothing that {self.name}\'s chat template knows: leave them out, or send tool_choice: "none"',
+            )
         try:
-            return self.tokenizer.apply_chat_template(prompt.messages)
+            return self.tokenizer.apply_chat_template(
+                prompt.messages,
+                tools=prompt.tools,
+                add_generation_prompt=prompt.add_generation_prompt,
+                continue_final_message=prompt.continue_final_message,
+            )
         except ModelError as error:
             raise InvalidRequest("prompt", f"is not what {self.name} takes: {error}") from error
 
@@ -85,7 +118,8 @@ class Endpoint:
 
 
 def characters(prompt: str | Chat) -> int:
-    """Characters of the text, or of all messages' contents."""
+    """Characters of the text, or of all that a conversation holds but its roles."""
     if isinstance(prompt, str):
         return len(prompt)
-    return sum(len(message["content"]) for message in prompt.messages)
+    messages = [[value for key, value in message.items() if key != "role"] for message in prompt.messages]
+    return sum(map(len, strings([messages, prompt.tools])))

@@ -166,3 +166,36 @@ def test_tools_reach_the_template_and_spell_no_special_tokens(tmp_path) -> None:
     token_ids = tokenizer.apply_chat_template(HELLO, tools=tools)
     assert [token for token in token_ids if not tokenizer.has_text(token)] == [0]
     assert tokenizer.decode(token_ids) == json.dumps(tools[0])
+
+
+@pytest.mark.parametrize(
+    ("template", "uses"),
+    [
+        ("{% if tools is defined and tools %}{{ tools | tojson }}{% endif %}", True),
+        ("{% set tools = tools or none %}", True),
+        ("{{ messages[0].content }} tools", False),
+    ],
+)
+def test_a_template_uses_tools_where_it_names_them(template: str, uses: bool) -> None:
+    assert ChatTemplate(template, {}).uses_tools is uses
+
+
+@pytest.mark.parametrize("words", ["def f(", "two spaces  ", "a</s>b", "hello", "\U000f0000"])
+def test_the_last_message_is_continued_where_it_ends(tokenizer: Tokenizer, words: str) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": words}]
+    token_ids = tokenizer.apply_chat_template(messages, continue_final_message=True)
+    assert written(tokenizer, token_ids) == f"<s><|user|>hello<|assistant|>{words}"
+    assert [token for token in token_ids if not tokenizer.has_text(token)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "complaint"),
+    [
+        ("{{ messages[0].content }}", [*HELLO, {"role": "assistant", "content": "hi"}], "leaves out the last message"),
+        ("{{ messages | length }}", [], "no last message"),
+        ("{{ messages | length }}", [{"role": "user", "content": []}], "no last message"),
+    ],
+)
+def test_what_cannot_be_continued_is_refused(template: str, messages: list[dict[str, object]], complaint: str) -> None:
+    with pytest.raises(ChatTemplateError, match=complaint):
+        ChatTemplate(template, {}).render(messages, continue_final_message=True)

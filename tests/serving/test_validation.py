@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from muxjax.serving.validation import validate
 class Characters:
     """Tokenises by code point."""
 
+    takes_tools = False
+
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         return [ord(character) for character in text]
 
@@ -28,7 +31,7 @@ class Characters:
     def token_bytes(self, token: int, previous: int | None, /) -> bytes:
         return chr(token).encode("utf-8", "replace")
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> list[int]:
         if messages[0]["role"] == "alien":
             raise ChatTemplateError("no aliens")
         return self.encode("".join(f"{message['role']}: {message['content']}\n" for message in messages))
@@ -155,6 +158,19 @@ def test_text_is_encoded_and_refused_when_empty_or_far_too_long() -> None:
 def test_what_the_chat_template_refuses_is_a_bad_prompt() -> None:
     with pytest.raises(InvalidRequest, match="prompt: is not what text takes: no aliens"):
         TEXT.encode(Chat([{"role": "alien", "content": "a"}]))
+
+
+def test_tools_are_refused_where_the_template_does_not_know_them() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r'tools: are nothing that text.s chat template knows: .*tool_choice: "none"'
+    ):
+        TEXT.encode(Chat([{"role": "user", "content": "a"}], tools=[{"type": "function"}]))
+
+
+def test_a_long_tool_is_as_long_as_a_long_message() -> None:
+    tools = [{"type": "function", "function": {"name": "f", "description": "x" * (32 * 128)}}]
+    with pytest.raises(InvalidRequest, match=r"^prompt: has \d+ characters"):
+        TEXT.encode(Chat([{"role": "user", "content": "a"}], tools=tools))
 
 
 def test_an_llm_without_a_tokenizer_takes_token_ids_only() -> None:

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.request import FinishReason, Output, Request
@@ -14,11 +15,13 @@ MODEL = "free"
 class NoTokenizer:
     """Every text is one token."""
 
+    takes_tools = False
+
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         """One token."""
         return [1]
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> list[int]:
         """One token."""
         return [1]
 

@@ -4,7 +4,7 @@ Types are checked here, values by `muxjax.serving.validation`. What would change
 refused by its name, not ignored.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -12,10 +12,10 @@ import msgspec
 from muxjax.serving import validation
 from muxjax.serving.endpoint import Chat, Prompt
 from muxjax.serving.errors import InvalidRequest
+from muxjax.serving.frontends.http.conversation import Message, Tool, conversation
 
 MAX_PROMPTS = 64
 """Prompts of one request; each has n completions."""
-MAX_MESSAGES = 4096
 DEFAULT_MAX_TOKENS = 16
 """Of a completion without `max_tokens`, as OpenAI has it; an answer in a chat may fill the context."""
 
@@ -42,6 +42,11 @@ def _bounds(low: float | None = None, high: float | None = None) -> msgspec.Meta
     bounds = {"minimum": low, "maximum": high}
     return msgspec.Meta(extra_json_schema={name: bound for name, bound in bounds.items() if bound is not None})
 
+
+_TOOL_CHOICE = (
+    '"auto" (as when it is left out) tells the LLM about the tools, where its chat template can; what it writes comes '
+    'as text, calls too. "none" leaves them out.'
+)
 
 type Unsupported = Annotated[Any, msgspec.Meta(description="Not supported: refused where it would matter.")]
 
@@ -119,20 +124,6 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
         return [item for item in self.prompt if not isinstance(item, int)]
 
 
-class TextPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a message; only those of type "text" are taken, and nothing is fetched."""
-
-    type: str
-    text: str | None = None
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a conversation."""
-
-    role: str
-    content: str | list[TextPart] | None = None
-
-
 class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     """The body of `POST /v1/chat/completions`."""
 
@@ -140,7 +131,10 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     max_completion_tokens: Annotated[int | None, _bounds(1)] = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int | None, _bounds(0, validation.MAX_LOGPROBS)] = None
-    tools: Unsupported = None
+    tools: list[Tool] | None = None
+    tool_choice: Annotated[Any, msgspec.Meta(description=_TOOL_CHOICE)] = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
     functions: Unsupported = None
     response_format: Unsupported = None
     chat_template: Unsupported = None
@@ -157,43 +151,21 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
         return {**super().sampling(), "logprobs": logprobs, "max_tokens": asked}
 
     def conversation(self) -> Chat:
-        """The messages, as a template takes them. Raises InvalidRequest."""
-        return conversation(self.messages)
+        """The messages and tools, as a template takes them. Raises InvalidRequest."""
+        told = self if self.tool_choice != "none" else msgspec.structs.replace(self, tools=None)
+        return conversation(self.messages, told)
 
     def _unsupported(self) -> Iterator[tuple[str, str]]:
-        for name in ("tools", "functions"):
-            if getattr(self, name):
-                yield name, "are not supported: leave them out"
+        if self.functions:
+            yield "functions", "are not supported: send tools"
+        if self.tool_choice not in (None, "auto", "none"):
+            yield "tool_choice", 'is not supported but for "auto" and "none": the LLM is free in what it writes'
         if self.response_format not in (None, {}) and self.response_format != {"type": "text"}:
             yield "response_format", 'is not supported but for {"type": "text"}'
         if self.chat_template is not None:
             yield "chat_template", "comes with the model, never with a request"
         if self.chat_template_kwargs:
             yield "chat_template_kwargs", "are not supported: leave them out"
-
-
-def conversation(messages: Sequence[Message]) -> Chat:
-    """The messages, each content as one text. Raises InvalidRequest."""
-    if len(messages) > MAX_MESSAGES:
-        raise InvalidRequest("messages", f"has {len(messages)} entries; at most {MAX_MESSAGES} are taken")
-    return Chat([_message(index, message) for index, message in enumerate(messages)])
-
-
-def _message(index: int, message: Message) -> Mapping[str, str]:
-    role = "system" if message.role == "developer" else message.role  # what OpenAI calls it since 2024
-    content = message.content
-    if content is None:
-        raise InvalidRequest(f"messages[{index}].content", "is missing: send text")
-    if not isinstance(content, str):
-        texts = [_text(f"messages[{index}].content[{place}]", part) for place, part in enumerate(content)]
-        content = "\n".join(texts)
-    return {"role": role, "content": content}
-
-
-def _text(field: str, part: TextPart) -> str:
-    if part.type != "text" or part.text is None:
-        raise InvalidRequest(field, 'must be {"type": "text", "text": ...}: only text is taken, and nothing fetched')
-    return part.text
 
 
 def _all_integers(items: Sequence[object]) -> Iterator[int]:

@@ -6,8 +6,8 @@ from aiohttp import web
 from muxjax.serving import checks
 from muxjax.serving.errors import InvalidRequest
 from muxjax.serving.frontends.http.body import read, respond
+from muxjax.serving.frontends.http.conversation import Message, Tool, conversation
 from muxjax.serving.frontends.http.middleware import CALLER
-from muxjax.serving.frontends.http.requests import Message, conversation
 from muxjax.serving.frontends.service import Service, encode
 
 
@@ -17,6 +17,9 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     prompt: str | None = None
     messages: list[Message] | None = None
+    tools: list[Tool] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
 
 
 class TokenizeResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +64,8 @@ class Tokens:
         request[CALLER].check_model(endpoint.name)
         if (body.prompt is None) == (body.messages is None):
             raise InvalidRequest("prompt", "or messages, and not both: send one of them")
-        tokens = await encode(endpoint, conversation(body.messages) if body.messages is not None else body.prompt or "")
+        prompt = conversation(body.messages, body) if body.messages is not None else body.prompt or ""
+        tokens = await encode(endpoint, prompt)
         return respond(TokenizeResponse(tokens=list(tokens), count=len(tokens), max_model_len=endpoint.max_context))
 
     async def detokenize(self, request: web.Request) -> web.Response:

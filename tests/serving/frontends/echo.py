@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
+from muxjax.models.chat import ChatTemplate
 from muxjax.serving.endpoint import Endpoint
 from muxjax.serving.frontends.access import AccessControl
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
@@ -25,11 +27,19 @@ from muxjax.serving.statistics import LATENCY_BUCKETS, Percentiles
 from muxjax.serving.unit import Deliver, LLMStatus, UnitStatus
 
 VOCAB_SIZE = 0x110000
+TEMPLATE = ChatTemplate(
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+    "{% for call in message.tool_calls or () %}{{ call.function | tojson }}{% endfor %}{% endfor %}",
+    {},
+)
 MODELS = ("echo", "ids", "late", "broken")
 
 
 class CodePoints:
     """Tokenises by code point."""
+
+    takes_tools = True
 
     def encode(self, text: str, *, add_bos: bool = True) -> list[int]:
         return [ord(character) for character in text]
@@ -40,8 +50,8 @@ class CodePoints:
     def token_bytes(self, token: int, previous: int | None, /) -> bytes:
         return chr(token).encode("utf-8", "replace")
 
-    def apply_chat_template(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        return self.encode("".join(f"<{message['role']}>{message['content']}" for message in messages))
+    def apply_chat_template(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> list[int]:
+        return self.encode(TEMPLATE.render(messages, **options))
 
 
 ECHO = Endpoint("echo", VOCAB_SIZE, max_context=100_000, tokenizer=CodePoints())

@@ -25,7 +25,9 @@ COMPLETION = {
 }
 CHAT = {
     **{"model": "echo", "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}], "max_tokens": 3},
-    **{"logprobs": True, "top_logprobs": 2, "n": 2, "stream": False, "response_format": {"type": "text"}, "tools": []},
+    **{"logprobs": True, "top_logprobs": 2, "n": 2, "stream": False, "response_format": {"type": "text"}},
+    **{"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "tool_choice": "auto"},
+    **{"add_generation_prompt": False, "continue_final_message": True},
 }
 BODIES = [
     ("/v1/completions", COMPLETION),

@@ -1,0 +1,87 @@
+"""Tools, and where a conversation's text ends: what a chat template gets of a request, and what is refused."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.serving.frontends.echo import EchoUnit, serve
+
+HI: Any = [{"role": "user", "content": "hi"}]
+TOOLS: Any = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
+ADD = '[{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]'
+
+
+def nested(depth: int) -> Any:
+    return {} if depth == 0 else {"properties": nested(depth - 1)}
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[openai.OpenAI]:
+    with (
+        serve(EchoUnit(step_seconds=0.0)) as echo,
+        openai.OpenAI(base_url=f"{echo.url}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client
+
+
+def rendered(client: openai.OpenAI, messages: Any = HI, **options: Any) -> str:
+    """The prompt, which the echo repeats."""
+    answer = client.chat.completions.create(model="echo", messages=messages, max_tokens=1, **options)
+    length = answer.usage.prompt_tokens
+    again = client.chat.completions.create(model="echo", messages=messages, max_tokens=length, **options)
+    return again.choices[0].message.content
+
+
+def test_tools_are_told_to_the_model_unless_they_are_not_to_be_called(client: openai.OpenAI) -> None:
+    assert rendered(client, tools=TOOLS) == f"{ADD}<user>hi"
+    assert rendered(client, tools=TOOLS, tool_choice="auto") == f"{ADD}<user>hi"
+    assert rendered(client, tools=TOOLS, tool_choice="none") == "<user>hi"
+    assert rendered(client, tools=[], tool_choice="auto") == "<user>hi"
+
+
+def test_calls_and_their_results_are_messages(client: openai.OpenAI) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
+    messages: Any = [
+        *HI,
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "3"},
+    ]
+    assert rendered(client, messages) == '<user>hi<assistant>{"name": "add", "arguments": {"a": 1}}<tool>3'
+
+
+def test_the_last_message_can_be_continued(client: openai.OpenAI) -> None:
+    messages: Any = [*HI, {"role": "assistant", "content": "Sure: "}]
+    extra = {"continue_final_message": True, "add_generation_prompt": False}
+    assert rendered(client, messages, extra_body=extra) == "<user>hi<assistant>Sure: "
+    both = {"continue_final_message": True, "add_generation_prompt": True}
+    with pytest.raises(openai.BadRequestError, match="cannot both be true"):
+        rendered(client, messages, extra_body=both)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"tools": TOOLS, "tool_choice": "required"}, "tool_choice"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "add"}}}, "tool_choice"),
+        ({"tools": TOOLS * 129}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(40)}}]}, "tools[0].function"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(800)}}]}, "tools[0].function"),
+        ({"tools": "add"}, "tools"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_by_its_name(client: openai.OpenAI, options: Any, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model="echo", messages=HI, **options)
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[]", '{"a": NaN}', '{"a": ' + "[" * 50 + "]" * 50 + "}"])
+def test_arguments_of_earlier_calls_are_objects(client: openai.OpenAI, arguments: str) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": arguments}}
+    with pytest.raises(openai.BadRequestError) as refused:
+        rendered(client, [*HI, {"role": "assistant", "tool_calls": [call]}])
+    assert refused.value.param == "messages[1].tool_calls[0].function.arguments"
