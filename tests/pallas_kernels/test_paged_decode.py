@@ -15,7 +15,7 @@ from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from muxjax.pallas_kernels.paged_decode.shapes import SHAPES
 from tests.pallas_kernels.cases import OPTIONS, Case, assert_close, make_case
 
-IMPLEMENTATIONS = ["cpu", "xla"]
+IMPLEMENTATIONS = ["cpu", "triton", "xla"]
 HEADS = [  # head size, query heads for each KV head, dtype
     (32, 1, "float32"),
     (64, 3, "float32"),
