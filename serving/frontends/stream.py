@@ -3,10 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from muxjax.serving.errors import RequestError
-from muxjax.serving.request import FinishReason, Output, Request, TokenLogprobs
+from muxjax.serving.request import FinishReason, Output, Request
 
 MAX_UNREAD = 131_072
 """Tokens, each counted again for every top logprob, that may wait for a client before its request is aborted."""
@@ -22,16 +22,6 @@ class DeadlineExceeded(RequestError):
 
 class RequestFailed(RequestError):
     """The unit could not go on with the request; the message is for the log, not for the client."""
-
-
-@dataclass(slots=True)
-class _Delta:
-    """What one completion gained since it was last read."""
-
-    token_ids: list[int] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    logprobs: list[TokenLogprobs] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
 
 
 class Stream:
@@ -55,7 +45,7 @@ class Stream:
         self._unfinished = request.sampling.n
         self._max_unread = max_unread
         self._unread = 0
-        self._deltas: dict[int, _Delta] = {}
+        self._waiting: dict[int, list[Output]] = {}  # by completion
         self._error: RequestError | None = None
         self._news = asyncio.Event()
 
@@ -67,7 +57,7 @@ class Stream:
     @property
     def is_read(self) -> bool:
         """Whether the client has all of it."""
-        return self.is_finished and not self._deltas
+        return self.is_finished and not self._waiting
 
     def push(self, output: Output) -> None:
         """Add what the unit delivered. Raises ClientTooSlow, once: the caller aborts the request."""
@@ -75,18 +65,19 @@ class Stream:
             return
         if self.first_output is None:
             self.first_output = time.monotonic()
-        delta = self._deltas.setdefault(output.index, _Delta())
-        delta.token_ids.extend(output.token_ids)
-        delta.texts.append(output.text)
-        delta.logprobs.extend(output.logprobs)
         self.completion_tokens += len(output.token_ids)
-        self._unread += len(output.token_ids) + sum(len(entry.top_ids) for entry in output.logprobs)
+        self._unread += len(output.token_ids)
+        if output.logprobs:
+            self._unread += sum(len(entry.top_ids) for entry in output.logprobs)
         if output.finish_reason is not None:
-            self.finish_reasons.append(output.finish_reason)
-            self._finish(output, delta)
+            output = self._finish(output, output.finish_reason)
+        if output.index in self._waiting:
+            self._waiting[output.index].append(output)
+        else:
+            self._waiting[output.index] = [output]
         self._news.set()
         if self._unread > self._max_unread:
-            self._deltas.clear()
+            self._waiting.clear()
             error = ClientTooSlow(f"more than {self._max_unread} tokens wait to be read: read faster")
             self.fail(error)
             raise error
@@ -96,14 +87,17 @@ class Stream:
         self._error = self._error or error
         self._news.set()
 
-    def _finish(self, output: Output, delta: _Delta) -> None:
+    def _finish(self, output: Output, reason: FinishReason) -> Output:
+        """Note a completion's end. Returns what the client sees of it, which is told of a failure by an error."""
         self._unfinished -= 1
-        if output.finish_reason is FinishReason.ERROR:
+        self.finish_reasons.append(reason)
+        if reason is FinishReason.ERROR:
             self.fail(RequestFailed(output.error or "the unit gave no reason"))
-        elif output.finish_reason is FinishReason.DEADLINE:
+        elif reason is FinishReason.DEADLINE:
             self.fail(DeadlineExceeded("the request's time ran out"))
         else:
-            delta.finish_reason = output.finish_reason
+            return output
+        return replace(output, finish_reason=None, error=None)
 
     async def __aiter__(self) -> AsyncIterator[list[Output]]:
         """What is new, as it comes; what came before an error is given before it is raised.
@@ -120,19 +114,9 @@ class Stream:
 
     def _take(self) -> list[Output]:
         """The merged outputs that wait."""
-        deltas, self._deltas, self._unread = self._deltas, {}, 0
+        waiting, self._waiting, self._unread = self._waiting, {}, 0
         self._news.clear()
-        return [
-            Output(
-                request_id=self.request.id,
-                index=index,
-                token_ids=tuple(delta.token_ids),
-                text="".join(delta.texts),
-                logprobs=tuple(delta.logprobs),
-                finish_reason=delta.finish_reason,
-            )
-            for index, delta in deltas.items()
-        ]
+        return [outputs[0] if len(outputs) == 1 else join(outputs) for outputs in waiting.values()]
 
 
 def join(outputs: Sequence[Output]) -> Output:

@@ -10,10 +10,11 @@ from muxjax.serving.frontends.grpc.access import AskForKey
 from muxjax.serving.frontends.grpc.health import Health
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import add_InferenceServicer_to_server
 from muxjax.serving.frontends.grpc.malformed import RefuseMalformed
-from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Inference
+from muxjax.serving.frontends.grpc.servicer import Inference
 from muxjax.serving.frontends.listen import ListenError, bind, shown_host
 from muxjax.serving.frontends.oip import handlers as oip
 from muxjax.serving.frontends.oip.servicer import OpenInference
+from muxjax.serving.frontends.patience import STALL_SECONDS
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.frontends.tls import TLS
 from muxjax.serving.progress import LLMState, Progress

@@ -1,6 +1,6 @@
 """The calls of muxjax.v1.Inference."""
 
-import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import override
@@ -12,12 +12,10 @@ from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from muxjax.serving.frontends.grpc.access import caller
 from muxjax.serving.frontends.grpc.errors import abort
 from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceServicer
+from muxjax.serving.frontends.patience import STALL_SECONDS, Patience
 from muxjax.serving.frontends.service import Service
-from muxjax.serving.frontends.stream import ClientTooSlow, Stream
+from muxjax.serving.frontends.stream import Stream
 from muxjax.serving.progress import Progress
-
-STALL_SECONDS = 60.0
-"""How long one message may wait for a client that does not read before its request is aborted."""
 
 type Context[Request, Response] = grpc.aio.ServicerContext[Request, Response]
 
@@ -43,8 +41,9 @@ class Inference(InferenceServicer):
                 caller=caller(),
                 timeout=context.time_remaining(),
             ) as stream:
-                async for message in _messages(stream):
-                    await self._write(message, context)
+                with contextlib.closing(Patience(self._stall_seconds)) as patience:
+                    async for message in _messages(stream):
+                        await patience.write(context.write(message))
         except Exception as error:
             await abort(context, error)
 
@@ -68,15 +67,6 @@ class Inference(InferenceServicer):
 
     def _models(self) -> list[Progress]:
         return [progress for progress in self._service.models() if caller().may_ask(progress.llm)]
-
-    async def _write(
-        self, message: pb.GenerateResponse, context: Context[pb.GenerateRequest, pb.GenerateResponse]
-    ) -> None:
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                await context.write(message)
-        except TimeoutError:
-            raise ClientTooSlow(f"nothing was read for {self._stall_seconds:g} s") from None
 
 
 async def _messages(stream: Stream) -> AsyncIterator[pb.GenerateResponse]:

@@ -1,6 +1,5 @@
 """Server-sent events, as OpenAI's clients read them."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -8,10 +7,8 @@ import msgspec
 from aiohttp import web
 
 from muxjax.serving.frontends.http.errors import failure_of
+from muxjax.serving.frontends.patience import STALL_SECONDS, Patience
 from muxjax.serving.frontends.stream import ClientTooSlow
-
-STALL_SECONDS = 60.0
-"""How long one write may wait for a client that does not read before its request is aborted."""
 
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -24,11 +21,15 @@ _log = logging.getLogger(__name__)
 
 
 class EventStream:
-    """A response of events. It begins with the first write: what fails before that has an HTTP status of its own."""
+    """A response of events. It begins with the first write: what fails before that has an HTTP status of its own.
+
+    `close` it, whatever becomes of it.
+    """
 
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._response = web.StreamResponse(headers=_HEADERS)
+        self._patience = Patience(STALL_SECONDS)
 
     async def write(self, events: Sequence[msgspec.Struct]) -> None:
         """Send events, all at once. Raises ClientTooSlow where nothing was read for long."""
@@ -58,8 +59,8 @@ class EventStream:
     async def _send(self, data: bytes) -> None:
         if not self._response.prepared:
             await self._response.prepare(self._request)
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await self._response.write(data)
-        except TimeoutError:
-            raise ClientTooSlow(f"nothing was read for {STALL_SECONDS:g} s") from None
+        await self._patience.write(self._response.write(data))
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        self._patience.close()

@@ -1,5 +1,6 @@
 """A generation as it comes: one event for each choice that has news, all of a step in one write."""
 
+import contextlib
 from typing import Protocol
 
 import msgspec
@@ -40,13 +41,13 @@ async def stream(
     options = body.stream_options
     has_last = options is not None and bool(options.include_usage)
     continuous = options is not None and bool(options.continuous_usage_stats)
-    events = EventStream(request)
-    try:
-        async for outputs in generation:
-            usage = generation.usage() if continuous else None if has_last else msgspec.UNSET
-            await events.write([form.event(choice, output, usage) for choice, output in outputs])
-        if has_last:
-            await events.write([form.last_event(generation.usage())])
-        return await events.finish()
-    except Exception as error:
-        return await events.fail(error)
+    with contextlib.closing(EventStream(request)) as events:
+        try:
+            async for outputs in generation:
+                usage = generation.usage() if continuous else None if has_last else msgspec.UNSET
+                await events.write([form.event(choice, output, usage) for choice, output in outputs])
+            if has_last:
+                await events.write([form.last_event(generation.usage())])
+            return await events.finish()
+        except Exception as error:
+            return await events.fail(error)

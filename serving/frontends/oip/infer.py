@@ -25,7 +25,7 @@ class Inferences:
 
     async def run(
         self, message: pb.ModelInferRequest, caller: Caller, seconds_left: float | None, *, can_stream: bool
-    ) -> AsyncGenerator[pb.ModelInferResponse]:
+    ) -> AsyncGenerator[pb.ModelStreamInferResponse]:
         """The request's responses; the last one is marked as final. Closing the generator aborts the request.
 
         Args:
@@ -62,7 +62,8 @@ class Inferences:
                     is_done = stream.is_read
                     yield writer.response(outputs, final=is_done and not inference.empty_final)
             if inference.empty_final and can_stream:
-                yield empty_response(message.model_name, message.id, final=True)
+                last = empty_response(message.model_name, message.id, final=True)
+                yield pb.ModelStreamInferResponse(infer_response=last)
         finally:
             count = self._statistics.succeeded if is_done else self._statistics.failed
             count(message.model_name, time.monotonic() - started)

@@ -35,25 +35,34 @@ class ResponseWriter:
         self._prefix = inference.prefix
         self._endpoint = endpoint
         self._request = request
-        self._head = empty_response(message.model_name, message.id, final=False)
+        self._model, self._id = message.model_name, message.id
+        self._head = pb.ModelStreamInferResponse()  # of the last response: all but its contents
+        self._lengths: list[int] = []  # of its tensors
 
-    def response(self, outputs: Sequence[Output], *, final: bool) -> pb.ModelInferResponse:
+    def response(self, outputs: Sequence[Output], *, final: bool) -> pb.ModelStreamInferResponse:
         """What completions gained: at most one output for each; others gained nothing."""
-        response = pb.ModelInferResponse()
-        response.CopyFrom(self._head)
-        if final:
-            response.parameters[FINAL].bool_param = True
         if len(outputs) < self._request.sampling.n:
             by_index = {output.index: output for output in outputs}
             empty = (Output(self._request.id, index) for index in range(self._request.sampling.n))
             outputs = [by_index.get(output.index, output) for output in empty]
         else:
             outputs = sorted(outputs, key=lambda output: output.index)
-        for name in self._names:
-            length, raw = _CONTENTS[name](self, outputs)
-            response.outputs.add(name=name, datatype=OUTPUTS[name].datatype, shape=(length,))
-            response.raw_output_contents.append(raw)
-        return response
+        contents = [_CONTENTS[name](self, outputs) for name in self._names]
+        message = pb.ModelStreamInferResponse()
+        message.CopyFrom(self._head_for([length for length, _ in contents]))
+        message.infer_response.raw_output_contents.extend([raw for _, raw in contents])
+        if final:
+            message.infer_response.parameters[FINAL].bool_param = True
+        return message
+
+    def _head_for(self, lengths: list[int]) -> pb.ModelStreamInferResponse:
+        """A response without contents, whose tensors are so long: most often as long as those before."""
+        if lengths != self._lengths:
+            response = empty_response(self._model, self._id, final=False)
+            for name, length in zip(self._names, lengths, strict=True):
+                response.outputs.add(name=name, datatype=OUTPUTS[name].datatype, shape=(length,))
+            self._head, self._lengths = pb.ModelStreamInferResponse(infer_response=response), lengths
+        return self._head
 
     def _text_output(self, outputs: Sequence[Output]) -> tuple[int, bytes]:
         return len(outputs), raw_text([self._prefix + output.text for output in outputs])

@@ -9,12 +9,13 @@ import grpc
 
 from muxjax.serving.frontends.grpc.access import caller
 from muxjax.serving.frontends.grpc.errors import abort
-from muxjax.serving.frontends.grpc.servicer import STALL_SECONDS, Context
+from muxjax.serving.frontends.grpc.servicer import Context
 from muxjax.serving.frontends.oip import describe
 from muxjax.serving.frontends.oip import open_inference_pb2 as pb
 from muxjax.serving.frontends.oip.infer import Inferences, check_version
 from muxjax.serving.frontends.oip.session import Session, StreamContext
 from muxjax.serving.frontends.oip.statistics import Statistics
+from muxjax.serving.frontends.patience import STALL_SECONDS
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.progress import LLMState, Progress
 
@@ -76,7 +77,7 @@ class OpenInference:
             responses = self._inferences.run(request, caller(), context.time_remaining(), can_stream=False)
             async with contextlib.aclosing(responses):
                 async for response in responses:
-                    return response
+                    return response.infer_response
             raise AssertionError("an inference gives a response or raises")
 
     async def ModelStreamInfer(self, requests: AsyncIterator[pb.ModelInferRequest], context: StreamContext) -> None:

@@ -11,6 +11,7 @@ from muxjax.serving.frontends.oip import open_inference_pb2 as pb
 from muxjax.serving.frontends.oip.infer import Inferences
 from muxjax.serving.frontends.oip.request import is_stop
 from muxjax.serving.frontends.oip.responses import empty_response
+from muxjax.serving.frontends.patience import Patience
 from muxjax.serving.frontends.stream import ClientTooSlow
 
 MAX_CONCURRENT = 256
@@ -29,7 +30,7 @@ class Session:
         self._inferences = inferences
         self._caller = caller
         self._context = context
-        self._stall_seconds = stall_seconds
+        self._patience = Patience(stall_seconds)
         self._places = asyncio.Semaphore(MAX_CONCURRENT)
         self._writing = asyncio.Lock()  # gRPC takes one message of a call at a time
         self._running: dict[asyncio.Task[None], pb.ModelInferRequest] = {}
@@ -50,6 +51,8 @@ class Session:
                     task.add_done_callback(self._ended)
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        finally:
+            self._patience.close()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
@@ -63,7 +66,7 @@ class Session:
             responses = self._inferences.run(request, self._caller, self._context.time_remaining(), can_stream=True)
             async with contextlib.aclosing(responses):
                 async for response in responses:
-                    await self._write(pb.ModelStreamInferResponse(infer_response=response))
+                    await self._write(response)
         except ClientTooSlow:
             raise
         except Exception as error:
@@ -86,8 +89,4 @@ class Session:
 
     async def _write(self, message: pb.ModelStreamInferResponse) -> None:
         async with self._writing:
-            try:
-                async with asyncio.timeout(self._stall_seconds):
-                    await self._context.write(message)
-            except TimeoutError:
-                raise ClientTooSlow(f"nothing was read for {self._stall_seconds:g} s") from None
+            await self._patience.write(self._context.write(message))
