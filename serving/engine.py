@@ -75,7 +75,10 @@ class Engine:
         self._plan = plan
         self._report = report
         self._pool, self._scheduler = build_scheduler(plan)
-        self._executor = JaxExecutor(self._pool, plan.pool, plan.scheduling.max_prefill_tokens, device)
+        scheduling = plan.scheduling
+        self._executor = JaxExecutor(
+            self._pool, plan.pool, scheduling.max_prefill_tokens, device, overlap=scheduling.overlap
+        )
         self._progress = {llm.name: Progress(llm.name, LLMState.LOADING) for llm in plan.llms}
         self._runtimes: dict[str, LLMRuntime] = {}
         self._started = time.monotonic()

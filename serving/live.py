@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from muxjax.serving.completion import Completion
-from muxjax.serving.executor.jax_executor import SampledToken
+from muxjax.serving.executor.launch import SampledToken
 from muxjax.serving.outbox import Outbox
 from muxjax.serving.request import FinishReason, Output
 from muxjax.serving.sampling import NOT_FINITE

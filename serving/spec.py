@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+Overlap = Literal["interleaved", "packed"]
+"""How the jobs of a step run: as one program each, one after another, or all as one program."""
+
 
 @dataclass(frozen=True, slots=True)
 class SLO:
@@ -75,12 +78,14 @@ class SchedulingSpec:
         max_prefill_tokens: the most tokens of one prefill chunk: the compute share, which bounds how long decodes wait.
         quota_period: seconds between adaptations of the quotas.
         max_waiting: how many sequences wait, of all LLMs together, at most; more are refused.
+        overlap: how the jobs of a step run together.
     """
 
     policy: str = "adbs"
     max_prefill_tokens: int = 512
     quota_period: float = 8.0
     max_waiting: int = 4096
+    overlap: Overlap = "interleaved"
 
 
 @dataclass(frozen=True, slots=True)

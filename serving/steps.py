@@ -5,9 +5,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from muxjax.serving.executor.jax_executor import JaxExecutor, RunningJob, SampledToken
+from muxjax.serving.executor.jax_executor import JaxExecutor
+from muxjax.serving.executor.launch import Launch, PackedError, SampledToken
+from muxjax.serving.executor.packed import PackedKey
 from muxjax.serving.live import LiveCompletions
 from muxjax.serving.request import FinishReason
 from muxjax.serving.sampling import NOT_FINITE
@@ -29,11 +31,11 @@ class _RunningStep:
     """A step that the device has.
 
     Attributes:
-        jobs: those not read yet, in the order in which the device runs them.
+        launches: those not read yet, in the order in which the device runs them.
         dispatched: when the device had them.
     """
 
-    jobs: deque[RunningJob]
+    launches: deque[Launch]
     dispatched: float
 
 
@@ -41,7 +43,8 @@ class Steps:
     """Runs steps, reads their tokens and books them. It belongs to the engine's thread.
 
     A job that fails ends the completions that were in it. What else the device lost, of its LLM or, if the pool was in
-    the failed job, of all LLMs, is computed again. An LLM whose jobs keep failing is given up.
+    the failed job, of all LLMs, is computed again. An LLM whose jobs keep failing is given up. A packed program that
+    fails costs nothing but time: its jobs are computed again, one by one.
 
     Attributes:
         count: steps so far.
@@ -77,7 +80,8 @@ class Steps:
 
     def runs(self, llm: str) -> bool:
         """Whether any of an LLM's jobs is still to be read."""
-        return any(running.job.llm == llm for step in self._running for running in step.jobs)
+        launches = (launch for step in self._running for launch in step.launches)
+        return any(running.job.llm == llm for launch in launches for running in launch.jobs)
 
     @property
     def must_read(self) -> bool:
@@ -86,47 +90,61 @@ class Steps:
 
     def start(self, step: Step) -> None:
         """Give a step to the device."""
-        jobs: deque[RunningJob] = deque()
+        launches: deque[Launch] = deque()
         failure: Exception | None = None
-        for job in step.jobs:
-            try:
-                jobs.append(self._executor.dispatch(job, self._live.completions))
-            except Exception as error:
-                failure = error
-                break
+        try:
+            packed = self._executor.dispatch_packed(step.jobs, self._live.completions)
+            if packed is not None:
+                launches.append(packed)
+            else:
+                for job in step.jobs:
+                    launches.append(self._executor.dispatch(job, self._live.completions))
+        except Exception as error:
+            failure = error
         now = time.monotonic()
         with self._lock:
             # The device runs steps in order: for the scheduler a job is over once the device has it.
             for job in step.jobs:
                 self._scheduler.job_finished(job, now)
         self.count += 1
-        self._running.append(_RunningStep(jobs, now))
-        if failure is not None:
-            failed, *rest = step.jobs[len(jobs) :]
+        self._running.append(_RunningStep(launches, now))
+        if isinstance(failure, PackedError):
+            self._run_apart(failure.key, step.jobs, failure)
+        elif failure is not None:
+            failed, *rest = step.jobs[len(launches) :]
             self._recover(failed, failure, not_started=rest)
 
     def read(self) -> None:
         """Wait for the oldest step's tokens and book them."""
         step = self._running[0]
         free_at = max(self._device_free_at, step.dispatched)
-        while step.jobs:
-            running = step.jobs.popleft()
-            try:
-                tokens = running.read(self._live.completions)
-            except Exception as error:
-                self._recover(running.job, error)
-                continue
-            now = time.monotonic()
-            with self._lock:
-                self._book(running.job, tokens, now - free_at, now)
-            if self._trace is not None:
-                self._trace.job(running.job, free_at, now)
-            free_at = now
+        while step.launches:
+            free_at = self._read(step.launches.popleft(), free_at)
         self._device_free_at = free_at
         self._running.popleft()
         if self._trace is not None:
             pool = self._scheduler.pool
             self._trace.blocks({llm: pool.used(llm) for llm in pool.llms}, free_at)
+
+    def _read(self, launch: Launch, free_at: float) -> float:
+        """Wait for the tokens of a program that ran from `free_at` on, and book them; returns when it ended."""
+        try:
+            tokens = [running.read(self._live.completions) for running in launch.jobs]
+        except Exception as error:
+            if launch.packed is not None:
+                self._run_apart(launch.packed, [running.job for running in launch.jobs], error)
+            else:
+                self._recover(launch.jobs[0].job, error)
+            return free_at
+        now = time.monotonic()
+        seconds = (now - free_at) / len(launch.jobs)  # nobody knows who took how much of it
+        with self._lock:
+            for running, of_job in zip(launch.jobs, tokens, strict=True):
+                self._book(running.job, of_job, seconds, now)
+        if self._trace is not None:
+            for running in launch.jobs:
+                self._trace.job(running.job, free_at, now)
+        return now
 
     def abandon(self) -> None:
         """Forget what runs; every completion has ended."""
@@ -148,7 +166,7 @@ class Steps:
     def _recover(self, job: Job, error: Exception, not_started: Sequence[Job] = ()) -> None:
         """After a job failed: end its completions, and let what else was lost be computed again."""
         _log.error("a %s of %s failed", job.kind.value, job.llm, exc_info=error)
-        lost = {*self._executor.reset(job.llm), *(other.llm for other in not_started)}
+        lost = {*self._executor.reset([job.llm]), *(other.llm for other in not_started)}
         self._drop(lost)
         now = time.monotonic()
         with self._lock:
@@ -157,12 +175,21 @@ class Steps:
             self._scheduler.restart(lost, now)
             self._count_failure(job.llm, f"{type(error).__name__} in the engine")
 
+    def _run_apart(self, key: PackedKey, jobs: Sequence[Job], error: Exception) -> None:
+        """After a packed program failed, which is no request's fault: compute again what was lost, job by job."""
+        _log.error("a packed program failed; such steps run one job after another from now on", exc_info=error)
+        self._executor.forbid(key)
+        lost = set(self._executor.reset({job.llm for job in jobs}))
+        self._drop(lost)
+        with self._lock:
+            self._scheduler.restart(lost, time.monotonic())
+
     def _drop(self, llms: Collection[str]) -> None:
         """Read nothing of these LLMs' jobs in flight."""
         for step in self._running:
-            kept = [running for running in step.jobs if running.job.llm not in llms]
-            step.jobs.clear()
-            step.jobs.extend(kept)
+            kept = [replace(launch, jobs=launch.jobs_of_others(llms)) for launch in step.launches]
+            step.launches.clear()
+            step.launches.extend(launch for launch in kept if launch.jobs)
 
     def _count_failure(self, llm: str, reason: str) -> None:
         self._failures[llm] = self._failures.get(llm, 0) + 1

@@ -16,6 +16,11 @@ def prefill_buckets(max_tokens: int) -> tuple[int, ...]:
     return _doubling(min(_MIN_PREFILL_TOKENS, max_tokens), max_tokens)
 
 
+def coarse(buckets: tuple[int, ...]) -> tuple[int, ...]:
+    """Every other bucket, the largest one among them: for programs that combine sizes, whose number multiplies."""
+    return buckets[(len(buckets) - 1) % 2 :: 2]
+
+
 def smallest_bucket(buckets: tuple[int, ...], size: int) -> int:
     """The smallest bucket that holds `size`; raises ValueError when none does."""
     for bucket in buckets:

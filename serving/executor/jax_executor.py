@@ -1,73 +1,45 @@
-"""Runs steps on the device, one program per job, back to back."""
+"""Runs steps on the device: one program per job, back to back, or one for all jobs of a step."""
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.completion import Completion
-from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.executor.launch import Launch, PackedError, RunningJob
+from muxjax.serving.executor.llm_runtime import LLMRuntime, Program, compile_step
+from muxjax.serving.executor.packed import PackedKey, PackedPart, PackedPrograms
 from muxjax.serving.pool import Pool
-from muxjax.serving.request import TokenLogprobs
-from muxjax.serving.sampling import Sampled
-from muxjax.serving.scheduler.job import Chunk, Job
-from muxjax.serving.spec import LLMSpec, PoolSpec
+from muxjax.serving.scheduler.job import Job
+from muxjax.serving.spec import LLMSpec, Overlap, PoolSpec
 
 
-@dataclass(frozen=True, slots=True)
-class SampledToken:
-    """A token read from the device, and whose it is."""
+class _Part(NamedTuple):
+    """One LLM's jobs of a program, and what they are padded to."""
 
-    chunk: Chunk
-    token_id: int
-    logprobs: TokenLogprobs | None
-
-
-@dataclass(frozen=True, slots=True)
-class RunningJob:
-    """A job on its way through the device."""
-
-    job: Job
-    sampled: Sampled
-
-    def read(self, completions: Mapping[int, Completion]) -> list[SampledToken]:
-        """Wait for the job and read its tokens; log probabilities only where someone asked for them."""
-        token_ids = np.asarray(self.sampled.tokens)
-        wanted = [_num_logprobs(completions.get(chunk.sequence.id)) for chunk in self.job.chunks]
-        is_wanted = any(count is not None for count in wanted)
-        logprobs = self._read_logprobs(wanted) if is_wanted else [None] * len(wanted)
-        return [
-            SampledToken(chunk, int(token_ids[row]), logprobs[row])
-            for row, chunk in enumerate(self.job.chunks)
-            if chunk.samples
-        ]
-
-    def _read_logprobs(self, wanted: list[int | None]) -> list[TokenLogprobs | None]:
-        chosen, top_ids, top_logprobs = (np.asarray(array) for array in self.sampled[1:])
-        return [
-            None
-            if count is None
-            else TokenLogprobs(
-                float(chosen[row]), tuple(top_ids[row][:count].tolist()), tuple(top_logprobs[row][:count].tolist())
-            )
-            for row, count in enumerate(wanted)
-        ]
-
-
-def _num_logprobs(completion: Completion | None) -> int | None:
-    return None if completion is None else completion.request.sampling.logprobs
+    runtime: LLMRuntime
+    jobs: Sequence[Job]
+    sizes: Sequence[int]
 
 
 class JaxExecutor:
     """The unit's pool on the device and the LLMs that share it."""
 
-    def __init__(self, pool: Pool, spec: PoolSpec, max_prefill_tokens: int, device: jax.Device | None = None) -> None:
-        """Everything is on `device`; None takes the first one."""
+    def __init__(
+        self,
+        pool: Pool,
+        spec: PoolSpec,
+        max_prefill_tokens: int,
+        device: jax.Device | None = None,
+        *,
+        overlap: Overlap = "interleaved",
+    ) -> None:
+        """Everything is on `device`; None takes the first one. `overlap` says how the jobs of a step run together."""
         self.device = device or jax.devices()[0]
         self._pool = pool
         self._shape = jax.ShapeDtypeStruct(
@@ -79,6 +51,9 @@ class JaxExecutor:
         self._max_prefill_tokens = max_prefill_tokens
         self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._runtimes: dict[str, LLMRuntime] = {}
+        self._packed: PackedPrograms[Program] | None = None
+        if overlap != "interleaved":
+            self._packed = PackedPrograms(self._compile_packed, self._background)
 
     def load(self, spec: LLMSpec, model: LoadedModel, max_context: int) -> LLMRuntime:
         """Put an LLM on the device; its programs are still to compile, and then `add` lets it run."""
@@ -101,20 +76,71 @@ class JaxExecutor:
         """Run no more jobs of this LLM; its memory is free once those on the device have ended."""
         if (runtime := self._runtimes.pop(llm, None)) is not None:
             runtime.close()
+            if self._packed is not None:
+                self._packed.forget(llm)
 
-    def dispatch(self, job: Job, completions: Mapping[int, Completion]) -> RunningJob:
-        """Start a job; returns before it ends."""
-        self._array, sampled = self._runtimes[job.llm].dispatch(job, self._array, completions)
-        return RunningJob(job, sampled)
+    def dispatch(self, job: Job, completions: Mapping[int, Completion]) -> Launch:
+        """Start a job by itself; returns before it ends."""
+        runtime = self._runtimes[job.llm]
+        size, program = runtime.find(job)
+        return Launch(self._run(program, [_Part(runtime, [job], [size])], completions))
 
-    def reset(self, llm: str) -> Collection[str]:
-        """Make an LLM's state on the device anew, after a job of it failed and took what was donated to it along.
+    def dispatch_packed(self, jobs: Sequence[Job], completions: Mapping[int, Completion]) -> Launch | None:
+        """Start all jobs of a step as one program; None: there is none, and they are to start one by one.
 
-        Returns the LLMs whose state was lost: this one, or all of them if the job took the pool along.
+        Raises PackedError: they may still start one by one, once what the device lost has been made anew.
+        """
+        if self._packed is None or len(jobs) < 2:
+            return None
+        found = self._packed.find(self._packed_key(jobs))
+        if found is None:
+            return None
+        key, program = found
+        by_place = {(job.llm, job.kind): job for job in jobs}
+        parts = [
+            _Part(
+                self._runtimes[part.llm], [by_place[part.llm, kind] for kind in part.sizes], list(part.sizes.values())
+            )
+            for part in key
+        ]
+        try:
+            return Launch(self._run(program, parts, completions), key)
+        except Exception as error:
+            raise PackedError(key) from error
+
+    def _run(
+        self, program: Program, parts: Sequence[_Part], completions: Mapping[int, Completion]
+    ) -> tuple[RunningJob, ...]:
+        inputs = tuple(part.runtime.inputs(part.jobs, part.sizes, completions) for part in parts)
+        self._array, logits = program.forward(self._array, inputs)
+        running: list[RunningJob] = []
+        for part, *of_part in zip(parts, program.samplers, inputs, logits, strict=True):
+            running += map(RunningJob, part.jobs, part.runtime.sample(*of_part))
+        return tuple(running)
+
+    def _packed_key(self, jobs: Sequence[Job]) -> PackedKey:
+        sizes: dict[str, dict[str, int]] = defaultdict(dict)
+        for job in jobs:
+            sizes[job.llm][job.kind.value] = self._runtimes[job.llm].packed_size(job)
+        return tuple(PackedPart(llm, **sizes[llm]) for llm in sorted(sizes))
+
+    def _compile_packed(self, key: PackedKey) -> Program:
+        return compile_step([self._runtimes[part.llm] for part in key], self._shape, [part.sizes for part in key])
+
+    def forbid(self, key: PackedKey) -> None:
+        """Run such jobs one by one from now on."""
+        if self._packed is not None:
+            self._packed.forbid(key)
+
+    def reset(self, llms: Collection[str]) -> Collection[str]:
+        """Make the state of LLMs on the device anew, after jobs of theirs failed and took what was donated along.
+
+        Returns the LLMs whose state was lost: these, or all of them if the jobs took the pool along.
         """
         if not self._pool_is_lost():
-            self._runtimes[llm].reset()
-            return (llm,)
+            for llm in llms:
+                self._runtimes[llm].reset()
+            return llms
         self.reset_all()
         return tuple(self._runtimes)
 

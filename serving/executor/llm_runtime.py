@@ -1,8 +1,9 @@
 """One LLM on the device: its weights, its sequences' slots, its table of pages and its programs."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -11,22 +12,28 @@ import numpy as np
 from flax import nnx
 from jax.sharding import SingleDeviceSharding
 from jax.stages import Compiled
-from jaxtyping import Int32
+from jaxtyping import Array, Int32
 
 from muxjax.models.load import LoadedModel
 from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.serving.completion import Completion
-from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES, decode_buckets, prefill_buckets
+from muxjax.serving.executor.buckets import (
+    MAX_PREFILL_SEQUENCES,
+    coarse,
+    decode_buckets,
+    prefill_buckets,
+    smallest_bucket,
+)
 from muxjax.serving.executor.compiled import CompiledPrograms, ProgramKey
 from muxjax.serving.executor.program import (
     DecodeInputs,
+    JobInputs,
+    LLMInputs,
     PrefillInputs,
     Programs,
+    run_step,
     sample_next,
     update_page_blocks,
-)
-from muxjax.serving.executor.program import (
-    Pool as PoolArray,
 )
 from muxjax.serving.executor.slots import SamplingTable, SlotState
 from muxjax.serving.pool import Pool
@@ -38,14 +45,14 @@ _PAGES_PER_UPDATE = 32
 
 
 class Program(NamedTuple):
-    """What runs a job: the model, and then the sampler for as many sequences."""
+    """What runs jobs of one LLM or of several: the models, and then a sampler for each job of each LLM."""
 
     forward: Compiled
-    sample: Compiled
+    samplers: tuple[tuple[Compiled, ...], ...]
 
 
 class LLMRuntime:
-    """Builds the inputs of one LLM's jobs and runs them."""
+    """Builds the inputs of one LLM's jobs, keeps its state on the device and samples its tokens."""
 
     def __init__(
         self,
@@ -80,7 +87,7 @@ class LLMRuntime:
         graph, params = nnx.split(model.decoder)
         leaves, structure = jax.tree.flatten(params)
         self._leaves = tuple(leaves)
-        self._functions = Programs(
+        self.functions = Programs(
             graph,
             structure,
             head_dim=pool.block_elements // pool.page_tokens(spec.name),
@@ -92,14 +99,11 @@ class LLMRuntime:
         min_rows = 1 if spec.dtype == "float32" else 2
         self._samplers: dict[int, Future[Compiled]] = {}
         self._samplers_lock = threading.Lock()
-        self._programs: CompiledPrograms[Program] = CompiledPrograms(
-            self._compile,
-            {
-                JobKind.DECODE: decode_buckets(spec.max_sequences, min_rows),
-                JobKind.PREFILL: prefill_buckets(max_prefill_tokens),
-            },
-            background,
-        )
+        self._buckets = {
+            JobKind.DECODE: decode_buckets(spec.max_sequences, min_rows),
+            JobKind.PREFILL: prefill_buckets(max_prefill_tokens),
+        }
+        self._programs: CompiledPrograms[Program] = CompiledPrograms(self._compile, self._buckets, background)
         self._update_page_blocks = jax.jit(update_page_blocks, donate_argnums=0)
         self._load_counts = jax.jit(SlotState.load_counts, donate_argnums=0)
 
@@ -137,23 +141,40 @@ class LLMRuntime:
         self._state = jax.device_put(SlotState.empty(self.spec.max_sequences, vocab_size), self._device)
         self._page_blocks = jax.device_put(self._pool.page_blocks(self.spec.name).copy(), self._device)
 
-    def dispatch(self, job: Job, pool: PoolArray, completions: Mapping[int, Completion]) -> tuple[PoolArray, Sampled]:
-        """Start a job; returns at once with the pool and the tokens that it will have computed."""
-        for chunk in job.chunks:
-            if chunk.start == 0:
-                self._bind_slot(_slot(chunk), completions[chunk.sequence.id])
+    def find(self, job: Job) -> tuple[int, Program]:
+        """A program for a job by itself, and its size."""
+        return self._programs.find(job.kind, _num_rows(job))
+
+    def packed_size(self, job: Job) -> int:
+        """The size of a job in a packed program."""
+        buckets = self._buckets[job.kind]
+        return smallest_bucket(coarse(buckets) if job.kind is JobKind.DECODE else buckets, _num_rows(job))
+
+    def inputs(
+        self, jobs: Iterable[Job], sizes: Iterable[int], completions: Mapping[int, Completion]
+    ) -> LLMInputs[np.ndarray]:
+        """What the LLM brings into a program for these jobs, each padded to its size.
+
+        The device's slots and pages are up to date then with what the scheduler booked for the jobs.
+        """
+        rows = []
+        for job, size in zip(jobs, sizes, strict=True):
+            for chunk in job.chunks:
+                if chunk.start == 0:
+                    self._bind_slot(_slot(chunk), completions[chunk.sequence.id])
+            rows.append(self._job_inputs(job, size, completions))
         self._send_new_pages()
-        rows = len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
-        size, program = self._programs.find(job.kind, rows)
-        inputs = self._inputs(job, size, completions)
-        if job.kind is JobKind.DECODE:
-            pool, logits = program.forward(self._leaves, pool, self._state.last_tokens, self._page_blocks, inputs)
-        else:
-            pool, logits = program.forward(self._leaves, pool, self._page_blocks, inputs)
-        self._state, sampled = program.sample(
-            self._state, self._table.on_device(), inputs.slots, inputs.kv_lens, logits
-        )
-        return pool, sampled
+        return LLMInputs(self._leaves, self._page_blocks, self._state.last_tokens, tuple(rows))
+
+    def sample(
+        self, samplers: Iterable[Compiled], inputs: LLMInputs[np.ndarray], logits: Iterable[jax.Array]
+    ) -> list[Sampled]:
+        """Choose the next tokens of jobs that were just dispatched."""
+        chosen = []
+        for sampler, job, of_job in zip(samplers, inputs.jobs, logits, strict=True):
+            self._state, sampled = sampler(self._state, self._table.on_device(), job.slots, job.kv_lens, of_job)
+            chosen.append(sampled)
+        return chosen
 
     def _bind_slot(self, slot: int, completion: Completion) -> None:
         """Give a sequence that begins, or begins again, its slot's options and counts."""
@@ -183,10 +204,11 @@ class LLMRuntime:
         rows[:, : new.size] = blocks
         self._page_blocks = self._update_page_blocks(self._page_blocks, padded, rows)
 
-    def _inputs(
-        self, job: Job, size: int, completions: Mapping[int, Completion]
-    ) -> DecodeInputs[np.ndarray] | PrefillInputs[np.ndarray]:
-        """NumPy arrays, which the program's call takes to the device ten times faster than jax.device_put does."""
+    def _job_inputs(self, job: Job, size: int, completions: Mapping[int, Completion]) -> JobInputs[np.ndarray]:
+        """A job's rows, padded to a program's size.
+
+        They are NumPy arrays, which the program's call takes to the device ten times faster than jax.device_put does.
+        """
         if job.kind is JobKind.DECODE:
             return DecodeInputs(*self._sequence_rows(job.chunks, size))
         token_ids = np.zeros(size, np.int32)
@@ -217,19 +239,17 @@ class LLMRuntime:
         page_table[: len(chunks)] = self._pool.page_tables(self.spec.name, ids, self._max_pages)
         return slots, kv_lens, page_table
 
-    def _compile(self, key: ProgramKey) -> Program:
-        inputs = self._inputs(Job(self.spec.name, key.kind, ()), key.size, {})
-        if key.kind is JobKind.DECODE:
-            arguments = self._shapes((self._state.last_tokens, self._page_blocks, inputs))
-            forward = jax.jit(self._functions.decode, donate_argnums=1)
-        else:
-            arguments = self._shapes((self._page_blocks, inputs))
-            forward = jax.jit(self._functions.prefill, donate_argnums=1)
-        compiled = forward.lower(self._shapes(self._leaves), self._pool_shape, *arguments).compile()
-        return Program(compiled, self._sampler(inputs.slots.shape[0]))
+    def shapes(self, sizes: Mapping[JobKind, int]) -> LLMInputs[Array]:
+        """What `inputs` gives for jobs of these sizes, as a program is compiled for it."""
+        jobs = (self._job_inputs(Job(self.spec.name, kind, ()), size, {}) for kind, size in sizes.items())
+        return self._shapes(LLMInputs(self._leaves, self._page_blocks, self._state.last_tokens, tuple(jobs)))
 
-    def _sampler(self, seqs: int) -> Compiled:
-        """The sampler for so many sequences, compiled by the first who asks; others wait for it."""
+    def _compile(self, key: ProgramKey) -> Program:
+        return compile_step([self], self._pool_shape, [{key.kind: key.size}])
+
+    def sampler(self, kind: JobKind, size: int) -> Compiled:
+        """The sampler for jobs of this size, compiled by the first who asks; others wait for it."""
+        seqs = size if kind is JobKind.DECODE else MAX_PREFILL_SEQUENCES
         with self._samplers_lock:
             is_first = seqs not in self._samplers
             future = self._samplers.setdefault(seqs, Future())
@@ -257,3 +277,23 @@ def _slot(chunk: Chunk) -> int:
     if chunk.sequence.slot is None:
         raise ValueError(f"sequence {chunk.sequence.id} is in a job without a slot")
     return chunk.sequence.slot
+
+
+def _num_rows(job: Job) -> int:
+    return len(job.chunks) if job.kind is JobKind.DECODE else job.num_tokens
+
+
+def compile_step(
+    llms: Sequence[LLMRuntime], pool: jax.ShapeDtypeStruct, sizes: Sequence[Mapping[JobKind, int]]
+) -> Program:
+    """The program that runs jobs of these sizes, of each LLM some, on the donated pool.
+
+    Its `forward(pool, inputs of each LLM)` gives the pool and the logits of each LLM's jobs.
+    """
+    functions = tuple(llm.functions for llm in llms)
+    shapes = tuple(llm.shapes(of_one) for llm, of_one in zip(llms, sizes, strict=True))
+    forward = jax.jit(partial(run_step, functions), donate_argnums=0).lower(pool, shapes).compile()
+    samplers = tuple(
+        tuple(llm.sampler(kind, size) for kind, size in of_one.items()) for llm, of_one in zip(llms, sizes, strict=True)
+    )
+    return Program(forward, samplers)

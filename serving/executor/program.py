@@ -1,10 +1,12 @@
-"""The programs of an LLM: a batch of decodes, a chunk of prefills, and the sampling that follows either.
+"""The programs of a step: batches of decodes and chunks of prefills, and the sampling that follows either.
 
-The first two read the pool while the layers run and write all layers' new keys and values once, at the end, in place.
+The first read the pool while the layers run and write all layers' new keys and values once, at the end, in place.
 Sampling is a program of its own, because it depends on the number of sequences only: one serves every size of chunk.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import jax
@@ -44,6 +46,41 @@ class PrefillInputs[Rows: (Array, np.ndarray)](NamedTuple):
     lengths: Int32[Rows, "seqs"]  # the tokens of the whole prompt, of which the chunk is a part
 
 
+type JobInputs[Rows: (Array, np.ndarray)] = DecodeInputs[Rows] | PrefillInputs[Rows]
+
+
+class LLMInputs[Rows: (Array, np.ndarray)](NamedTuple):
+    """What one LLM brings into a step: its state on the device, and the rows of its jobs."""
+
+    leaves: Leaves
+    page_blocks: PageBlocks
+    last_tokens: Int32[Array, "slots"] | None  # of which only decodes take some
+    jobs: tuple[JobInputs[Rows], ...]
+
+
+class _Rows(NamedTuple):
+    """The rows of one job, as the decoder takes them."""
+
+    token_ids: Int32[Array, "tokens"]
+    positions: Int32[Array, "tokens"]
+    lengths: Int32[Array, "tokens"]
+    slot_mapping: Int32[Array, "tokens"]
+    sampled: Int32[Array, "seqs"]  # the rows whose logits are wanted
+    attend: Callable[..., Array]
+
+    @property
+    def num_tokens(self) -> int:
+        return self.token_ids.shape[0]
+
+
+class NewTokens(NamedTuple):
+    """The keys and values that a step computed for an LLM, and where in the pool they belong."""
+
+    keys: Float[Array, "layers tokens kv_heads dim"]
+    values: Float[Array, "layers tokens kv_heads dim"]
+    slot_mapping: Int32[Array, "tokens"]
+
+
 @dataclass(frozen=True)
 class Programs:
     """The functions that are compiled for one LLM.
@@ -73,29 +110,8 @@ class Programs:
         inputs: DecodeInputs[Array],
     ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
         """Run each sequence's newest token; returns the pool with its keys and values, and the next one's logits."""
-        view = self._view(pool)
-        positions = jnp.maximum(inputs.kv_lens - 1, 0)
-        is_real = inputs.kv_lens > 0
-
-        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
-            return paged_decode(
-                queries,
-                keys,
-                values,
-                view,
-                layer_blocks,
-                inputs.page_table,
-                inputs.kv_lens,
-                **options,
-                implementation=self.implementation,
-            )
-
-        decoder = self._decoder(leaves)
-        lengths = self._rotated_lengths(inputs.kv_lens)
-        hidden, (keys, values) = decoder(last_tokens[inputs.slots], positions, attend, page_blocks, lengths=lengths)
-        rows = jnp.arange(positions.shape[0])
-        slot_mapping = _slot_mapping(inputs.page_table, rows, positions, view.shape[2], is_real)
-        return self._finish(pool, page_blocks, decoder.logits(hidden), keys, values, slot_mapping)
+        pool, ((logits,),) = run_step((self,), pool, (LLMInputs(leaves, page_blocks, last_tokens, (inputs,)),))
+        return pool, logits
 
     def prefill(
         self,
@@ -105,7 +121,62 @@ class Programs:
         inputs: PrefillInputs[Array],
     ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
         """Run a chunk of prompt tokens; returns the pool with theirs, and the logits after each sequence's last."""
-        view = self._view(pool)
+        pool, ((logits,),) = run_step((self,), pool, (LLMInputs(leaves, page_blocks, None, (inputs,)),))
+        return pool, logits
+
+    def forward(self, pool: Pool, inputs: LLMInputs[Array]) -> tuple[tuple[Float[Array, "seqs vocab"], ...], NewTokens]:
+        """Run the LLM's rows through its weights once, whatever jobs they are of; the pool is only read.
+
+        Returns the logits of each job, and the keys and values to write.
+        """
+        view = pool.reshape(pool.shape[0], 2, -1, self.head_dim)
+        jobs = [
+            self._prefill_rows(job, view)
+            if isinstance(job, PrefillInputs)
+            else self._decode_rows(job, inputs.last_tokens, view)
+            for job in inputs.jobs
+        ]
+        starts = [0, *accumulate(job.num_tokens for job in jobs)]
+
+        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
+            """Each job's rows by themselves."""
+            return _join(
+                job.attend(
+                    *(rows[start : start + job.num_tokens] for rows in (queries, keys, values)), layer_blocks, **options
+                )
+                for start, job in zip(starts, jobs, strict=False)
+            )
+
+        decoder = nnx.merge(self.graph, jax.tree.unflatten(self.structure, inputs.leaves))
+        token_ids, positions, lengths, slot_mapping = (_join(column) for column in list(zip(*jobs, strict=True))[:4])
+        hidden, (keys, values) = decoder(token_ids, positions, attend, inputs.page_blocks, lengths=lengths)
+        sampled = [start + job.sampled for start, job in zip(starts, jobs, strict=False)]
+        logits = decoder.logits(hidden[_join(sampled)])
+        ends = list(accumulate(rows.shape[0] for rows in sampled))
+        return tuple(jnp.split(logits, ends[:-1])), NewTokens(keys, values, slot_mapping)
+
+    def _decode_rows(self, inputs: DecodeInputs[Array], last_tokens: Int32[Array, "slots"] | None, view: Pool) -> _Rows:
+        if last_tokens is None:
+            raise ValueError("a decode needs the slots' last tokens")
+        positions = jnp.maximum(inputs.kv_lens - 1, 0)
+        rows = jnp.arange(positions.shape[0], dtype=jnp.int32)
+
+        def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
+            tables = inputs.page_table, inputs.kv_lens
+            return paged_decode(
+                queries, keys, values, view, layer_blocks, *tables, **options, implementation=self.implementation
+            )
+
+        return _Rows(
+            last_tokens[inputs.slots],
+            positions,
+            self._rotated_lengths(inputs.kv_lens),
+            _slot_mapping(inputs.page_table, rows, positions, view.shape[2], inputs.kv_lens > 0),
+            rows,
+            attend,
+        )
+
+    def _prefill_rows(self, inputs: PrefillInputs[Array], view: Pool) -> _Rows:
         ends = inputs.query_start_loc[1:]
         rows = jnp.arange(inputs.token_ids.shape[0], dtype=jnp.int32)
         is_real = rows < ends[-1]
@@ -113,40 +184,19 @@ class Programs:
         positions = jnp.where(is_real, inputs.kv_lens[owner] - ends[owner] + rows, 0)
 
         def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:
+            tables = inputs.page_table, inputs.query_start_loc, inputs.kv_lens
             return ragged_prefill(
-                queries,
-                keys,
-                values,
-                view,
-                layer_blocks,
-                inputs.page_table,
-                inputs.query_start_loc,
-                inputs.kv_lens,
-                **options,
-                implementation=self.implementation,
+                queries, keys, values, view, layer_blocks, *tables, **options, implementation=self.implementation
             )
 
-        decoder = self._decoder(leaves)
-        lengths = self._rotated_lengths(inputs.lengths)[owner]
-        hidden, (keys, values) = decoder(inputs.token_ids, positions, attend, page_blocks, lengths=lengths)
-        slot_mapping = _slot_mapping(inputs.page_table, owner, positions, view.shape[2], is_real)
-        logits = decoder.logits(hidden[jnp.maximum(ends - 1, 0)])
-        return self._finish(pool, page_blocks, logits, keys, values, slot_mapping)
-
-    def _finish(
-        self,
-        pool: Pool,
-        page_blocks: PageBlocks,
-        logits: Float[Array, "seqs vocab"],
-        keys: Float[Array, "layers tokens kv_heads dim"],
-        values: Float[Array, "layers tokens kv_heads dim"],
-        slot_mapping: Int32[Array, "tokens"],
-    ) -> tuple[Pool, Float[Array, "seqs vocab"]]:
-        """Write the pool once, after everything that reads it."""
-        # Without the barrier XLA may start the write early and copy the pool for the readers.
-        keys, values, logits = jax.lax.optimization_barrier((keys, values, logits))
-        pool = pool_write(pool, keys, values, page_blocks, slot_mapping, implementation=self.implementation)
-        return pool, logits
+        return _Rows(
+            inputs.token_ids,
+            positions,
+            self._rotated_lengths(inputs.lengths)[owner],
+            _slot_mapping(inputs.page_table, owner, positions, view.shape[2], is_real),
+            jnp.maximum(ends - 1, 0),
+            attend,
+        )
 
     def _rotated_lengths(self, lengths: Int32[Array, "seqs"]) -> Int32[Array, "seqs"]:
         """How long sequences are taken to be by a RoPE that depends on it: short as they are, or as long as can be.
@@ -157,12 +207,31 @@ class Programs:
             return lengths
         return jnp.where(lengths > self.length_switch, self.max_context, lengths)
 
-    def _decoder(self, leaves: Leaves) -> Any:
-        return nnx.merge(self.graph, jax.tree.unflatten(self.structure, leaves))
 
-    def _view(self, pool: Pool) -> Float[Array, "blocks 2 page_tokens head_dim"]:
-        """The pool as this LLM sees it: head blocks of its own head size."""
-        return pool.reshape(pool.shape[0], 2, -1, self.head_dim)
+def run_step(
+    llms: Sequence[Programs], pool: Pool, inputs: Sequence[LLMInputs[Array]]
+) -> tuple[Pool, tuple[tuple[Float[Array, "seqs vocab"], ...], ...]]:
+    """The jobs of one LLM or of several: all read the pool as it is, and then everyone's new tokens are written to it.
+
+    No job waits for another one, so that the device may run them side by side.
+
+    Returns:
+        The pool with the new tokens, in place if it is donated, and the logits of each job of each LLM.
+    """
+    forwards = [llm.forward(pool, brought) for llm, brought in zip(llms, inputs, strict=True)]
+    # Without the barrier XLA may start a write early and copy the pool for the readers.
+    forwards = jax.lax.optimization_barrier(forwards)
+    for llm, brought, (_, new) in zip(llms, inputs, forwards, strict=True):
+        pool = pool_write(
+            pool, new.keys, new.values, brought.page_blocks, new.slot_mapping, implementation=llm.implementation
+        )
+    return pool, tuple(logits for logits, _ in forwards)
+
+
+def _join(parts: Iterable[Array]) -> Array:
+    """One array of the rows of all; one part is itself."""
+    first, *others = parts
+    return jnp.concatenate([first, *others]) if others else first
 
 
 def _slot_mapping(

@@ -7,7 +7,7 @@ import pytest
 
 from muxjax.serving.engine import Engine
 from muxjax.serving.errors import ModelNotReady, UnknownModel
-from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.executor.jax_executor import JaxExecutor
 from muxjax.serving.plan import plan_unit
 from muxjax.serving.progress import LLMState
 from muxjax.serving.request import FinishReason, Request, SamplingParams
@@ -178,15 +178,15 @@ def test_status_says_who_takes_the_steps_time_and_how_fast_it_is(sources):
 
 def test_a_failed_step_ends_what_ran_and_the_engine_goes_on(engine, client, monkeypatch):
     before = client.run(request("before", greedy(20))).token_ids
-    dispatch = LLMRuntime.dispatch
+    dispatch = JaxExecutor.dispatch
     failures = iter([True])
 
-    def failing(self, job, pool, completions):
+    def failing(self, job, completions):
         if next(failures, False):
             raise RuntimeError("the device is on fire")
-        return dispatch(self, job, pool, completions)
+        return dispatch(self, job, completions)
 
-    monkeypatch.setattr(LLMRuntime, "dispatch", failing)
+    monkeypatch.setattr(JaxExecutor, "dispatch", failing)
     lost = client.run(request("lost", greedy(20)))
     assert lost.finish_reason is FinishReason.ERROR
     assert "on fire" not in lost.error, "internals do not leave the server"

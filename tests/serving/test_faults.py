@@ -10,7 +10,8 @@ import pytest
 from muxjax.serving.completion import Completion
 from muxjax.serving.engine import Engine
 from muxjax.serving.errors import ModelNotReady
-from muxjax.serving.executor.jax_executor import JaxExecutor, RunningJob
+from muxjax.serving.executor.jax_executor import JaxExecutor
+from muxjax.serving.executor.launch import RunningJob
 from muxjax.serving.pool import PoolCorruptError
 from muxjax.serving.request import FinishReason, Request, SamplingParams
 from muxjax.serving.scheduler.job import JobKind
