@@ -330,11 +330,12 @@ class Engine:
             expired = [sequence.id for sequence in self._scheduler.expire(now)]
             self._live.end(expired, FinishReason.DEADLINE, now)
             self._apply_removals(now)
-            step = self._scheduler.schedule(now)
+            step = None if self._steps.must_read else self._scheduler.schedule(now)
             if step is not None:
                 self._live.started(step, now)
+                steps = self._scheduler.book_burst(step, self._plan.scheduling.max_decode_steps)
         if step is not None:
-            self._steps.start(step)
+            self._steps.start(step, repeats=steps - 1)
         if self._steps.must_read or (step is None and self._steps.in_flight):
             self._steps.read()
         return True

@@ -79,6 +79,7 @@ class SchedulingSpec:
         quota_period: seconds between adaptations of the quotas.
         max_waiting: how many sequences wait, of all LLMs together, at most; more are refused.
         overlap: how the jobs of a step run together.
+        max_decode_steps: the most decode steps that the device is given at once, while nothing waits.
     """
 
     policy: str = "adbs"
@@ -86,6 +87,7 @@ class SchedulingSpec:
     quota_period: float = 8.0
     max_waiting: int = 4096
     overlap: Overlap = "interleaved"
+    max_decode_steps: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,17 +88,16 @@ class Steps:
         """Whether as many steps are in flight as may be."""
         return len(self._running) >= _IN_FLIGHT
 
-    def start(self, step: Step) -> None:
-        """Give a step to the device."""
-        launches: deque[Launch] = deque()
+    def start(self, step: Step, repeats: int = 0) -> None:
+        """Give a step to the device, and its decodes so many times more, each for the next token of its sequences."""
+        started: list[deque[Launch]] = [deque()]
         failure: Exception | None = None
         try:
-            packed = self._executor.dispatch_packed(step.jobs, self._live.completions)
-            if packed is not None:
-                launches.append(packed)
-            else:
-                for job in step.jobs:
-                    launches.append(self._executor.dispatch(job, self._live.completions))
+            self._dispatch(step.jobs, started[0])
+            for _ in range(repeats):
+                started.append(deque())
+                for launch in started[-2]:
+                    started[-1].append(self._executor.repeat(launch))
         except Exception as error:
             failure = error
         now = time.monotonic()
@@ -106,13 +105,21 @@ class Steps:
             # The device runs steps in order: for the scheduler a job is over once the device has it.
             for job in step.jobs:
                 self._scheduler.job_finished(job, now)
-        self.count += 1
-        self._running.append(_RunningStep(launches, now))
+        self.count += len(started)
+        self._running += [_RunningStep(launches, now) for launches in started]
         if isinstance(failure, PackedError):
             self._run_apart(failure.key, step.jobs, failure)
         elif failure is not None:
-            failed, *rest = step.jobs[len(launches) :]
-            self._recover(failed, failure, not_started=rest)
+            failed = step.jobs[len(started[-1])]
+            self._recover(failed, failure, not_started=[job for job in step.jobs if job is not failed])
+
+    def _dispatch(self, jobs: Sequence[Job], launches: deque[Launch]) -> None:
+        packed = self._executor.dispatch_packed(jobs, self._live.completions)
+        if packed is not None:
+            launches.append(packed)
+            return
+        for job in jobs:
+            launches.append(self._executor.dispatch(job, self._live.completions))
 
     def read(self) -> None:
         """Wait for the oldest step's tokens and book them."""

@@ -16,6 +16,7 @@ _DESCRIPTIONS = {
     "throughput": "tokens/s, TTFT and ITL beside transformers and llama.cpp",
     "overhead": "the engine against its bare programs, and its host work per step",
     "colocated": "three LLMs in one unit against the same in turn",
+    "steps": "jobs packed into one program, and several decode steps at once, against neither",
     "schedule": "host time of one scheduler step",
     "checkpoint": "GB/s and memory of reading safetensors",
     "quantization": "what weights of eight bits lose in quality, and what a decode step takes with them",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from muxjax.bench import colocated, overhead, quantized, reading, schedule, startup, throughput
+from muxjax.bench import colocated, overhead, quantized, reading, schedule, startup, steps, throughput
 from muxjax.bench.checkpoint import write_checkpoint
 from muxjax.bench.frontends import part as frontends
 from muxjax.bench.machine import describe_machine, load_average
@@ -22,6 +22,7 @@ WITH_MODEL: Mapping[str, Callable[[Settings, Path, DecoderConfig, Tell], Part]] 
     "throughput": throughput.measure,
     "overhead": overhead.measure,
     "colocated": colocated.measure,
+    "steps": steps.measure,
     "quantization": quantized.measure,
 }
 ALONE: Mapping[str, Callable[[Settings, Tell], Part]] = {

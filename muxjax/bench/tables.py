@@ -113,6 +113,20 @@ def _colocated(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     yield Sheet("Colocated LLMs", 3, columns, (row,))
 
 
+def _steps(figures: Mapping[str, Any]) -> Iterator[Sheet]:
+    rows = tuple(
+        (
+            case["way"],
+            f"{case['tokens_per_second']:.0f}",
+            f"{case['plain_tokens_per_second']:.0f}",
+            f"{case['ratio']:.1%}",
+        )
+        for case in figures["cases"]
+    )
+    title = f"Ways to run steps, {figures['llms']} LLMs in {figures['dtype']}, {figures['requests_each']} requests each"
+    yield Sheet(title, 1, ("way", "tokens/s", "job by job, step by step", "ratio"), rows)
+
+
 def _schedule(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     rows = tuple(
         (
@@ -205,6 +219,7 @@ _SHEETS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Sheet]]] = {
     "throughput": _throughput,
     "overhead": _overhead,
     "colocated": _colocated,
+    "steps": _steps,
     "schedule": _schedule,
     "startup": _startup,
     "frontends": _frontends,

@@ -124,6 +124,19 @@ class SchedulerConfig(Section):
         le=65_536,
         description="Most tokens of one prefill chunk: bounds how long running completions wait.",
     )
+    max_decode_steps: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Most decode steps that the device is given at once while nothing waits. A prompt that comes then "
+        "waits for them, and a completion that stops early computes the rest of them in vain.",
+    )
+    overlap: Literal["interleaved", "packed"] | None = Field(
+        default=None,
+        description="How the jobs of a step run, which are of several models: `interleaved`, one program after another, "
+        "or `packed`, one program for all of them, compiled in the background when it is first wanted. Default: "
+        "`interleaved`.",
+    )
     quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
     max_waiting: int = Field(
         default=4096,

@@ -3,10 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from itertools import groupby
+from operator import attrgetter
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import SingleDeviceSharding
 
 from muxjax.models.load import LoadedModel
@@ -14,17 +16,10 @@ from muxjax.serving.completion import Completion
 from muxjax.serving.executor.launch import Launch, PackedError, RunningJob
 from muxjax.serving.executor.llm_runtime import LLMRuntime, Program, compile_step
 from muxjax.serving.executor.packed import PackedKey, PackedPart, PackedPrograms
+from muxjax.serving.executor.program import LLMInputs
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job import Job
 from muxjax.serving.spec import LLMSpec, Overlap, PoolSpec
-
-
-class _Part(NamedTuple):
-    """One LLM's jobs of a program, and what they are padded to."""
-
-    runtime: LLMRuntime
-    jobs: Sequence[Job]
-    sizes: Sequence[int]
 
 
 class JaxExecutor:
@@ -83,7 +78,7 @@ class JaxExecutor:
         """Start a job by itself; returns before it ends."""
         runtime = self._runtimes[job.llm]
         size, program = runtime.find(job)
-        return Launch(self._run(program, [_Part(runtime, [job], [size])], completions))
+        return self._launch(program, [[job]], (runtime.inputs([job], [size], completions),))
 
     def dispatch_packed(self, jobs: Sequence[Job], completions: Mapping[int, Completion]) -> Launch | None:
         """Start all jobs of a step as one program; None: there is none, and they are to start one by one.
@@ -96,27 +91,45 @@ class JaxExecutor:
         if found is None:
             return None
         key, program = found
-        by_place = {(job.llm, job.kind): job for job in jobs}
-        parts = [
-            _Part(
-                self._runtimes[part.llm], [by_place[part.llm, kind] for kind in part.sizes], list(part.sizes.values())
-            )
-            for part in key
-        ]
+        places = {(job.llm, job.kind): job for job in jobs}
+        ordered = [[places[part.llm, kind] for kind in part.sizes] for part in key]
         try:
-            return Launch(self._run(program, parts, completions), key)
+            inputs = tuple(
+                self._runtimes[part.llm].inputs(of_one, part.sizes.values(), completions)
+                for part, of_one in zip(key, ordered, strict=True)
+            )
+            return self._launch(program, ordered, inputs, key)
         except Exception as error:
             raise PackedError(key) from error
 
-    def _run(
-        self, program: Program, parts: Sequence[_Part], completions: Mapping[int, Completion]
-    ) -> tuple[RunningJob, ...]:
-        inputs = tuple(part.runtime.inputs(part.jobs, part.sizes, completions) for part in parts)
+    def repeat(self, launch: Launch) -> Launch:
+        """Start the decodes of a launch once more, for the next token of each sequence. Raises as it did itself."""
+        jobs = [running.job for running in launch.jobs]
+        by_llm = [list(of_one) for _, of_one in groupby(jobs, key=attrgetter("llm"))]
+        try:
+            inputs = tuple(
+                self._runtimes[of_one[0].llm].advance(brought)
+                for of_one, brought in zip(by_llm, launch.inputs, strict=True)
+            )
+            return self._launch(launch.program, by_llm, inputs, launch.packed)
+        except Exception as error:
+            if launch.packed is None:
+                raise
+            raise PackedError(launch.packed) from error
+
+    def _launch(
+        self,
+        program: Program,
+        jobs: Sequence[Sequence[Job]],
+        inputs: tuple[LLMInputs[np.ndarray], ...],
+        packed: PackedKey | None = None,
+    ) -> Launch:
+        """Run a program; `jobs` are each LLM's."""
         self._array, logits = program.forward(self._array, inputs)
         running: list[RunningJob] = []
-        for part, *of_part in zip(parts, program.samplers, inputs, logits, strict=True):
-            running += map(RunningJob, part.jobs, part.runtime.sample(*of_part))
-        return tuple(running)
+        for of_one, *sampling in zip(jobs, program.samplers, inputs, logits, strict=True):
+            running += map(RunningJob, of_one, self._runtimes[of_one[0].llm].sample(*sampling))
+        return Launch(tuple(running), program, inputs, packed)
 
     def _packed_key(self, jobs: Sequence[Job]) -> PackedKey:
         sizes: dict[str, dict[str, int]] = defaultdict(dict)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from muxjax.serving.completion import Completion
+from muxjax.serving.executor.llm_runtime import Program
 from muxjax.serving.executor.packed import PackedKey
+from muxjax.serving.executor.program import LLMInputs
 from muxjax.serving.request import TokenLogprobs
 from muxjax.serving.sampling import Sampled
 from muxjax.serving.scheduler.job import Chunk, Job
@@ -57,12 +59,16 @@ class Launch:
     """Jobs that the device has as one program.
 
     Attributes:
-        jobs: at least one.
+        jobs: at least one, those of an LLM beside each other.
+        program: what runs them.
+        inputs: what each LLM brought into it.
         packed: what the program was compiled for, if it is one for several jobs.
     """
 
     jobs: tuple[RunningJob, ...]
-    packed: PackedKey | None = None
+    program: Program
+    inputs: tuple[LLMInputs[np.ndarray], ...]
+    packed: PackedKey | None
 
     def jobs_of_others(self, llms: Collection[str]) -> tuple[RunningJob, ...]:
         """The jobs that are not of these LLMs."""

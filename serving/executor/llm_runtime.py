@@ -166,6 +166,11 @@ class LLMRuntime:
         self._send_new_pages()
         return LLMInputs(self._leaves, self._page_blocks, self._state.last_tokens, tuple(rows))
 
+    def advance(self, inputs: LLMInputs[np.ndarray]) -> LLMInputs[np.ndarray]:
+        """The inputs of the same decodes one token later, whose pages the device knows already."""
+        rows = tuple(job._replace(kv_lens=job.kv_lens + (job.kv_lens > 0)) for job in inputs.jobs)
+        return inputs._replace(last_tokens=self._state.last_tokens, jobs=rows)
+
     def sample(
         self, samplers: Iterable[Compiled], inputs: LLMInputs[np.ndarray], logits: Iterable[jax.Array]
     ) -> list[Sampled]:

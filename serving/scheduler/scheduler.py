@@ -8,7 +8,7 @@ from functools import partial
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
-from muxjax.serving.scheduler.job import Job, Step
+from muxjax.serving.scheduler.job import Job, JobKind, Step
 from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
 from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
@@ -199,7 +199,7 @@ class Scheduler:
             shortage = other.next_prefill and not self._starter.prefill_in_flight
             if shortage and self._starter.prefill_shortage(llm) in (None, Shortage.COMPUTE, Shortage.POOL):
                 return 0
-        steps = min(sequence.max_length - sequence.num_tokens for sequence in queue.decoding.values()) - 1
+        steps = min(_steps_left(sequence, queue.share.length_switch) for sequence in queue.decoding.values())
         room = min(self._memory.quota_left(job.llm), self.pool.free_blocks // len(self.queues))
         while steps > 0 and self._starter.decode_blocks(job, steps) > room:
             steps //= 2
@@ -211,6 +211,25 @@ class Scheduler:
         The same as finishing the job and scheduling it again, for simulators that need not see each step.
         """
         self._policy.decode_repeated(job.llm, self._starter.repeat_decode(job, steps))
+
+    def book_burst(self, step: Step, most: int) -> int:
+        """Book more decodes like those of a step in flight, while nothing waits for a decision.
+
+        Their pages are booked ahead. Nothing may be scheduled until the device has them all, and the tokens of each are
+        read, and booked by `tokens_read`, like those of a step by itself.
+
+        Returns:
+            How many steps there are now, the first one counted: from 1 to `most`.
+        """
+        busy = {job.llm for job in step.jobs if job.kind is JobKind.DECODE}
+        if len(busy) < len(step.jobs) or any(queue.decoding and llm not in busy for llm, queue in self.queues.items()):
+            return 1
+        more = min(most - 1, *(self.repeatable_steps(job) for job in step.jobs))
+        for job in step.jobs if more > 0 else ():
+            self.repeat_decode(job, more)
+            for chunk in job.chunks:
+                chunk.sequence.unread += more
+        return 1 + max(more, 0)
 
     @property
     def next_change(self) -> float:
@@ -320,6 +339,14 @@ class Scheduler:
                 f"sequence {sequence.id} of LLM {sequence.llm!r} may need {blocks} head blocks, "
                 f"but the pool has {self.pool.capacity}; ask for fewer tokens or enlarge the pool"
             )
+
+
+def _steps_left(sequence: Sequence, switch: int | None) -> int:
+    """Decodes after the one that is booked before the sequence completes, or has to begin again as a long one."""
+    steps = sequence.max_length - sequence.num_tokens - 1
+    if switch is not None and sequence.num_tokens <= switch + 1:
+        steps = min(steps, switch + 1 - sequence.num_tokens)
+    return steps
 
 
 def _waiting_of(caller: str, queues: Series[LLMQueue]) -> int:

@@ -107,6 +107,12 @@ def test_colocated_llms_run_together_and_in_turn():
     assert budget["measured"] == figures["ratio"] > 0
 
 
+def test_steps_compares_every_way_with_the_plain_one():
+    figures, _ = measure("steps", replace(TINY_SETTINGS, rounds=1))
+    assert [case["way"] for case in figures["cases"]] == ["packed", "4 decode steps at once", "16 decode steps at once"]
+    assert all(case["ratio"] > 0 for case in figures["cases"])
+
+
 def test_schedule_measures_every_policy():
     figures, budgets = measure("schedule")
     assert {case["policy"] for case in figures["cases"]} == {"adbs", "fcfs", "round_robin"}

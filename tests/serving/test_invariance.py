@@ -92,10 +92,11 @@ def test_tokens_are_the_same_together_in_small_chunks_and_under_memory_pressure(
     assert_same(results, expected)
 
 
-def test_tokens_are_the_same_while_others_come_and_go(sources, alone):
+@pytest.mark.parametrize("max_decode_steps", [1, 8])
+def test_tokens_are_the_same_while_others_come_and_go(sources, alone, max_decode_steps):
     requests, expected = alone
     rng = random.Random(11)
-    with running(unit_spec(sources)) as engine:
+    with running(unit_spec(sources, max_decode_steps=max_decode_steps)) as engine:
         client = Client(engine)
         aborted = set()
         for request in requests:

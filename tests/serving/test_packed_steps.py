@@ -102,7 +102,7 @@ def test_tokens_are_the_same_under_pressure_whatever_foreign_blocks_hold(sources
 
     monkeypatch.setattr(JaxExecutor, "dispatch_packed", poisoned)
     requests, expected = alone
-    with running(unit_spec(sources, num_blocks=60, overlap="packed", quota_period=0.05, **SMALL_UNIT)) as engine:
+    with running(unit_spec(sources, num_blocks=32, overlap="packed", quota_period=0.05, **SMALL_UNIT)) as engine:
         client = Client(engine)
         for request in requests:
             client.submit(request)

@@ -66,7 +66,7 @@ def unit_spec(
     sources: Mapping[str, str], *, num_blocks: int = 2000, policy: str = "adbs", **changed: object
 ) -> UnitSpec:
     """A unit of these LLMs; `changed` are fields of LLMSpec or SchedulingSpec."""
-    scheduling_fields = {"max_prefill_tokens", "quota_period", "overlap"}
+    scheduling_fields = {"max_prefill_tokens", "quota_period", "overlap", "max_decode_steps"}
     scheduling = {name: value for name, value in changed.items() if name in scheduling_fields}
     llm = {"max_sequences": 8, **{name: value for name, value in changed.items() if name not in scheduling_fields}}
     return UnitSpec(

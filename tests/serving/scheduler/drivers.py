@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from collections import deque
 from collections.abc import Collection, Iterator
 
 from muxjax.serving.pool import Pool
@@ -24,6 +25,7 @@ class RandomLoad:
         added: sequences that the scheduler took.
         ended: how often each ended.
         longest: the most calls that any sequence took from `add` to its end.
+        longest_burst: the most decode steps that were booked at once.
     """
 
     def __init__(self, seed: int, policy: str, num_blocks: int, *, prefill: float = 0.0, decode: float = 0.0) -> None:
@@ -51,6 +53,7 @@ class RandomLoad:
         self.added: dict[Sequence, int] = {}
         self.ended: dict[Sequence, int] = {}
         self.longest = 0
+        self.longest_burst = 0
 
     def arrive(self, count: int) -> None:
         """Add sequences of random LLMs, as far as the queues take them."""
@@ -188,9 +191,9 @@ class RandomLoad:
         self.pool.check_integrity()
 
 
-def run_as_engine(load: RandomLoad, calls: int) -> None:
+def run_as_engine(load: RandomLoad, calls: int, max_decode_steps: int = 1) -> None:
     """Steps run in order; their tokens are read one step late. After `calls` no more arrive, and all must end."""
-    unread: Step | None = None
+    unread: deque[Step] = deque()
     while load.calls < calls or load.scheduler.has_unfinished:
         load.now += 0.05
         if load.calls < calls:
@@ -198,14 +201,18 @@ def run_as_engine(load: RandomLoad, calls: int) -> None:
         load.abort_some()
         load.come_and_go()
         step = load.schedule()
+        if step is not None:
+            steps = load.scheduler.book_burst(step, max_decode_steps)
+            load.longest_burst = max(load.longest_burst, steps)
+            unread.extend([step] * steps)
         for job in step.jobs if step else ():
             load.scheduler.job_finished(job, load.now)
-        assert step or unread or not load.scheduler.has_unfinished, "nothing runs, and nothing will change"
+        assert unread or not load.scheduler.has_unfinished, "nothing runs, and nothing will change"
         lost = load.lose_some()
-        for job in unread.jobs if unread else ():
-            if job.llm not in lost:
+        unread = deque(Step(tuple(job for job in step.jobs if job.llm not in lost)) for step in unread)
+        while len(unread) > 1 or (unread and step is None):
+            for job in unread.popleft().jobs:
                 load.read(job)
-        unread = step and Step(tuple(job for job in step.jobs if job.llm not in lost))
 
 
 def run_as_simulator(load: RandomLoad, calls: int) -> None:

@@ -23,6 +23,14 @@ def test_on_a_device_that_is_read_one_step_late(policy: str, num_blocks: int) ->
 
 
 @pytest.mark.parametrize("policy", POLICY_NAMES)
+def test_on_a_device_that_is_given_several_decode_steps_at_once(policy: str) -> None:
+    load = RandomLoad(seed=5, policy=policy, num_blocks=120)
+    run_as_engine(load, CALLS // 2, max_decode_steps=6)
+    load.check_end()
+    assert load.longest_burst == 6
+
+
+@pytest.mark.parametrize("policy", POLICY_NAMES)
 @pytest.mark.parametrize("num_blocks", [48, 120, 1000])
 def test_in_virtual_time_with_jobs_that_overlap(policy: str, num_blocks: int) -> None:
     load = RandomLoad(seed=num_blocks, policy=policy, num_blocks=num_blocks, prefill=0.8, decode=0.5)
