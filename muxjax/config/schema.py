@@ -133,8 +133,8 @@ class SchedulerConfig(Section):
     )
     overlap: Literal["interleaved", "packed"] | None = Field(
         default=None,
-        description="How the jobs of a step run, which are of several models: `interleaved`, one program after another, "
-        "or `packed`, one program for all of them, compiled in the background when it is first wanted. Default: "
+        description="How the jobs of a step, of several models, run: `interleaved`, one program after another, or "
+        "`packed`, one program for all of them, compiled in the background when it is first wanted. Default: "
         "`interleaved`.",
     )
     quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
