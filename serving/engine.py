@@ -181,7 +181,7 @@ class Engine:
                 self._remove(spec.name)
             added = plan.llms[-1]
             self._pool.add_llm(spec.name, added.config.num_layers, added.config.num_kv_heads, added.config.head_dim)
-            self._scheduler.add_llm(spec.name, share_of(spec, added.config, added.max_context))
+            self._scheduler.add_llm(spec.name, share_of(spec, added.config, added.max_context, plan.scheduling))
             self._statistics[spec.name] = LLMStatistics(spec.slo, time.monotonic())
             self._plan = plan
             self._set_progress(Progress(spec.name, LLMState.LOADING))

@@ -12,7 +12,7 @@ from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.policies import make_policy
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.share import LLMShare
-from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
+from muxjax.serving.spec import SLO, LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 
 
 class PlanError(Exception):
@@ -87,7 +87,7 @@ def plan_unit(spec: UnitSpec) -> UnitPlan:
     pool = Pool(spec.pool.num_blocks, spec.pool.block_elements)
     if problems := _fill_pool(pool, spec.llms, configs, contexts):
         raise PlanError("\n".join(problems))
-    shares = {llm.name: share_of(llm, configs[llm.name], contexts[llm.name]) for llm in spec.llms}
+    shares = {llm.name: share_of(llm, configs[llm.name], contexts[llm.name], spec.scheduling) for llm in spec.llms}
     quotas = make_policy(spec.scheduling.policy).initial_quotas(pool, shares)
     llms = tuple(
         LLMPlan(
@@ -116,7 +116,7 @@ def build_scheduler(plan: UnitPlan) -> tuple[Pool, Scheduler]:
         pool.add_llm(llm.name, llm.config.num_layers, llm.config.num_kv_heads, llm.config.head_dim)
     scheduler = Scheduler(
         pool,
-        {llm.name: share_of(llm.spec, llm.config, llm.max_context) for llm in plan.llms},
+        {llm.name: share_of(llm.spec, llm.config, llm.max_context, plan.scheduling) for llm in plan.llms},
         make_policy(plan.scheduling.policy, quota_period=plan.scheduling.quota_period),
         max_prefill_tokens=plan.scheduling.max_prefill_tokens,
         max_prefill_sequences=MAX_PREFILL_SEQUENCES,
@@ -165,12 +165,15 @@ def _max_context(spec: LLMSpec, config: DecoderConfig) -> int:
     return config.max_context if spec.max_context is None else spec.max_context
 
 
-def share_of(spec: LLMSpec, config: DecoderConfig, max_context: int) -> LLMShare:
+def share_of(spec: LLMSpec, config: DecoderConfig, max_context: int, scheduling: SchedulingSpec) -> LLMShare:
     """What the scheduler needs to know of an LLM."""
+    slo = spec.slo if scheduling.chunks == "slo" and spec.slo is not None else SLO()
     return LLMShare(
         rate=spec.rate,
         max_context=max_context,
         max_sequences=spec.max_sequences,
         max_waiting=spec.max_waiting,
         length_switch=config.length_switch,
+        ttft=slo.ttft,
+        tpot=slo.tpot,
     )

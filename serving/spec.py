@@ -79,6 +79,7 @@ class SchedulingSpec:
         quota_period: seconds between adaptations of the quotas.
         max_waiting: how many sequences wait, of all LLMs together, at most; more are refused.
         overlap: how the jobs of a step run together.
+        chunks: whether prefill chunks are as large as they may be, or as the LLMs' objectives let them be.
         max_decode_steps: the most decode steps that the device is given at once, while nothing waits.
     """
 
@@ -87,6 +88,7 @@ class SchedulingSpec:
     quota_period: float = 8.0
     max_waiting: int = 4096
     overlap: Overlap = "interleaved"
+    chunks: Literal["slo", "fixed"] = "slo"
     max_decode_steps: int = 1
 
 

@@ -144,10 +144,10 @@ class Steps:
                 self._recover(launch.jobs[0].job, error)
             return free_at
         now = time.monotonic()
-        seconds = (now - free_at) / len(launch.jobs)  # nobody knows who took how much of it
         with self._lock:
-            for running, of_job in zip(launch.jobs, tokens, strict=True):
-                self._book(running.job, of_job, seconds, now)
+            seconds = self._scheduler.jobs_took([running.job for running in launch.jobs], now - free_at)
+            for running, of_job, part in zip(launch.jobs, tokens, seconds, strict=True):
+                self._book(running.job, of_job, part, now)
         if self._trace is not None:
             for running in launch.jobs:
                 self._trace.job(running.job, free_at, now)

@@ -124,6 +124,12 @@ class SchedulerConfig(Section):
         le=65_536,
         description="Most tokens of one prefill chunk: bounds how long running completions wait.",
     )
+    chunks: Literal["slo", "fixed"] = Field(
+        default="slo",
+        description="`slo`: a prefill chunk beside completions of a model whose `slo` has a `tpot` is as large as that "
+        "allows, by what steps took lately, or as large as the prompt's own `ttft` asks for. `fixed`: chunks of "
+        "`max_prefill_tokens`.",
+    )
     max_decode_steps: int = Field(
         default=1,
         ge=1,

@@ -7,6 +7,7 @@ from itertools import accumulate
 from muxjax.serving.scheduler.job import Chunk, Job, JobKind
 from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
+from muxjax.serving.scheduler.prefill_chunks import PrefillChunks
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
 
 ROUNDING = 1e-9
@@ -32,8 +33,8 @@ class JobStarter:
         self,
         queues: Mapping[str, LLMQueue],
         memory: Memory,
+        chunks: PrefillChunks,
         *,
-        max_prefill_tokens: int,
         max_prefill_sequences: int,
         compute: float,
     ) -> None:
@@ -41,7 +42,7 @@ class JobStarter:
         self.queues = queues
         self.in_flight: dict[tuple[str, JobKind], Job] = {}
         self.started: list[Job] = []
-        self._max_prefill_tokens = max_prefill_tokens
+        self._chunks = chunks
         self._max_prefill_sequences = max_prefill_sequences
         self._compute = compute
 
@@ -80,13 +81,13 @@ class JobStarter:
     def start_prefill(self, llm: str, now: float, reserved: int = 0) -> Job:
         """Start the LLM's next prefill, which lacks nothing.
 
-        The job takes up to max_prefill_tokens of up to max_prefill_sequences sequences: the prompt that was begun, then
-        waiting ones, oldest first, as long as slots and blocks last; `reserved` blocks of the pool stay free. The last
-        one may be cut.
+        The job takes as many tokens as `PrefillChunks` says, of up to max_prefill_sequences sequences: the prompt that
+        was begun, then waiting ones, oldest first, as long as slots and blocks last; `reserved` blocks of the pool stay
+        free. The last one may be cut.
         """
         queue = self.queues[llm]
         chunks: list[Chunk] = []
-        tokens_left = self._max_prefill_tokens
+        tokens_left = self._chunks.most_tokens(llm, now)
         while tokens_left and len(chunks) < self._max_prefill_sequences:
             sequence = queue.next_prefill
             if sequence is None:

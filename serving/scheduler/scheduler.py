@@ -10,10 +10,12 @@ from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import NeverFitsError, QueueFullError
 from muxjax.serving.scheduler.job import Job, JobKind, Step
 from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
+from muxjax.serving.scheduler.job_times import JobTimes
 from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.memory import Memory
 from muxjax.serving.scheduler.places import has_place
 from muxjax.serving.scheduler.policy import Policy
+from muxjax.serving.scheduler.prefill_chunks import PrefillChunks
 from muxjax.serving.scheduler.quota import fairness_gap, full_context_blocks, initial_quotas
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
 from muxjax.serving.scheduler.share import LLMShare
@@ -63,7 +65,7 @@ class Scheduler:
             pool: the unit's head blocks.
             llms: the limits of each LLM.
             policy: chooses the jobs; not shared with another scheduler.
-            max_prefill_tokens: the most tokens of one prefill job.
+            max_prefill_tokens: the most tokens of one prefill job; fewer where LLMs promise times between tokens.
             max_prefill_sequences: the most sequences of one prefill job.
             max_waiting: the most sequences that wait, of all LLMs together.
             compute: the sum of the compute shares that jobs in flight may hold; 1.2 lets them overlap by a fifth.
@@ -82,10 +84,11 @@ class Scheduler:
             self._check_share(llm, share)
         self.queues = {llm: LLMQueue(llm, share) for llm, share in llms.items()}
         self._memory = Memory(pool, self.queues)
+        self._times = JobTimes()
         self._starter = JobStarter(
             self.queues,
             self._memory,
-            max_prefill_tokens=max_prefill_tokens,
+            PrefillChunks(self.queues, self._times, max_prefill_tokens),
             max_prefill_sequences=max_prefill_sequences,
             compute=compute,
         )
@@ -114,6 +117,7 @@ class Scheduler:
         if any(busy == llm for busy, _ in self._starter.in_flight):
             raise ValueError(f"jobs of LLM {llm!r} are in flight")
         del self.queues[llm]
+        self._times.forget(llm)
         self._entitle()
 
     def set_rate(self, llm: str, rate: float) -> None:
@@ -239,6 +243,10 @@ class Scheduler:
     def job_finished(self, job: Job, now: float) -> None:
         """A job has ended: its compute is free, and its sequences may go on. ValueError if it is not in flight."""
         self._starter.finish(job)
+
+    def jobs_took(self, jobs: Series[Job], seconds: float) -> list[float]:
+        """Jobs that ended together took so long; returns each one's part. It decides how large prefills may be."""
+        return self._times.learn(jobs, seconds)
 
     def tokens_read(self, job: Job) -> None:
         """The values of the tokens that a job sampled are known now."""

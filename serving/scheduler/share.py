@@ -17,6 +17,8 @@ class LLMShare:
         max_sequences: how many sequences run at once, at most: its slots.
         max_waiting: how many sequences wait, at most.
         length_switch: a sequence that grows longer than this is computed again, once; None for never.
+        ttft: seconds from a sequence's arrival to its first token, at most; None promises nothing.
+        tpot: seconds between tokens, at most, on average over a sequence; None promises nothing.
         prefill_compute: what a prefill job holds.
         decode_compute: what a decode job holds.
     """
@@ -26,6 +28,8 @@ class LLMShare:
     max_sequences: int = 32
     max_waiting: int = 1024
     length_switch: int | None = None
+    ttft: float | None = None
+    tpot: float | None = None
     prefill_compute: float = 0.0
     decode_compute: float = 0.0
 

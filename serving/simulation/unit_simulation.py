@@ -34,9 +34,13 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Run:
-    """A job in flight. A decode may go on for several steps: `ends` are the ends of them all, ascending."""
+    """A job in flight. A decode may go on for several steps: `ends` are the ends of them all, ascending.
+
+    `began` is when the last one booked began.
+    """
 
     job: Job
+    began: float
     ends: list[float]
 
 
@@ -92,11 +96,13 @@ class UnitSimulation:
                 begun = min(bisect_left(run.ends, now), len(run.ends) - 1)
                 if begun:
                     self._scheduler.repeat_decode(run.job, begun)
+                    run.began = run.ends[begun - 1]
                 run.ends = [run.ends[begun]]
 
     def _end(self, run: _Run, now: float) -> None:
         job = run.job
         del self._runs[job.llm, job.kind]
+        self._scheduler.jobs_took([job], now - run.began)
         self._scheduler.job_finished(job, now)
         self._scheduler.tokens_read(job)
         for chunk in job.chunks:
@@ -112,7 +118,7 @@ class UnitSimulation:
         step = self._scheduler.schedule(now)
         started = step.jobs if step else ()
         for job in started:
-            self._runs[job.llm, job.kind] = _Run(job, [])
+            self._runs[job.llm, job.kind] = _Run(job, now, [])
         for job in started:
             if job.kind is JobKind.PREFILL:
                 self._runs[job.llm, job.kind].ends = [now + self._plant.prefill_seconds(job, self._runs)]

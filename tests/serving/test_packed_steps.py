@@ -185,15 +185,15 @@ def test_a_packed_program_that_fails_costs_no_request(sources, expected, packed,
     """The jobs are computed again one by one, and such a step is not packed again."""
     error = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes.")
     failed: list[tuple] = []
-    run, read, executors = JaxExecutor._run, RunningJob.read, []
+    launch, read, executors = JaxExecutor._launch, RunningJob.read, []
 
-    def running_parts(self, program, parts, completions):
+    def launching(self, program, jobs, inputs, key=None):
         executors[:] = [self]
-        if when == "dispatch" and sum(len(part.jobs) for part in parts) > 1 and len(packed) == 5 and not failed:
-            failed.append(parts)
+        if when == "dispatch" and key is not None and len(packed) == 5 and not failed:
+            failed.append(key)
             lose(self)
             raise error
-        return run(self, program, parts, completions)
+        return launch(self, program, jobs, inputs, key)
 
     def reading(self, completions):
         if when == "read" and len(packed) >= 5 and not failed:
@@ -202,7 +202,7 @@ def test_a_packed_program_that_fails_costs_no_request(sources, expected, packed,
             raise error
         return read(self, completions)
 
-    monkeypatch.setattr(JaxExecutor, "_run", running_parts)
+    monkeypatch.setattr(JaxExecutor, "_launch", launching)
     monkeypatch.setattr(RunningJob, "read", reading)
     assert run_both(sources) == expected
     assert failed
