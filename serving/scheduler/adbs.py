@@ -25,7 +25,9 @@ class ADBS:
        What it lacks of slots or of its own quota only its own decodes can give back: it is passed over, and keeps
        its turn.
     4. Otherwise decodes start, LLM by LLM in turn, while compute and quotas last.
-    5. Every `period` seconds quota moves from LLMs that use little of theirs to LLMs that use nearly all.
+    5. Every `period` seconds quota moves from LLMs that use little of theirs to LLMs that use nearly all. An LLM whose
+       next prompt waits for its quota uses all of it: what is kept for its running sequences to grow may be a large
+       part, which nothing else can use.
     """
 
     def __init__(self, period: float = 8.0) -> None:
@@ -79,12 +81,17 @@ class ADBS:
         pool = starter.memory.pool
         quotas = adapt_quotas(
             quotas={llm: pool.quota(llm) for llm in starter.queues},
-            usage={
-                llm: Usage(blocks=self._usage.take_mean(llm, default=pool.used(llm)), waits=bool(queue.waiting))
-                for llm, queue in starter.queues.items()
-            },
+            usage={llm: self._usage_of(llm, starter) for llm in starter.queues},
             floors={llm: full_context_blocks(pool, llm, queue.share) for llm, queue in starter.queues.items()},
             pages={llm: pool.blocks_per_page(llm) for llm in starter.queues},
         )
         for llm, quota in quotas.items():
             pool.set_quota(llm, quota)
+
+    def _usage_of(self, llm: str, starter: JobStarter) -> Usage:
+        """What the LLM did with its quota since the last adaptation."""
+        pool, queue = starter.memory.pool, starter.queues[llm]
+        blocks = self._usage.take_mean(llm, default=pool.used(llm))
+        if queue.next_prefill is not None and starter.prefill_shortage(llm) is Shortage.QUOTA:
+            blocks = max(blocks, pool.quota(llm))
+        return Usage(blocks, waits=bool(queue.waiting))

@@ -258,6 +258,27 @@ def test_quota_moves_to_the_llm_that_uses_nearly_all_of_its_own() -> None:
     assert unit.pool.quota("a") + unit.pool.quota("b") == 100
 
 
+def test_quota_moves_to_the_llm_whose_prompts_wait_for_it_though_much_is_kept_for_running_sequences_to_grow() -> None:
+    unit = SmallUnit("adbs", 100, {"a": replace(SHARE, max_sequences=32), "b": SHARE})
+    for _ in range(40):
+        unit.add("a", prompt=PAGE + 1)  # two pages, and one that is kept for each
+    unit.run(9)
+    assert unit.pool.used("a") < 0.9 * 50
+    assert unit.scheduler.queues["a"].waiting
+    assert unit.pool.quota("a") == 55
+    unit.run(100)
+    assert unit.pool.quota("a") + unit.pool.quota("b") == 100
+    assert unit.pool.quota("b") >= SHARE.max_context // PAGE
+
+
+def test_no_quota_moves_to_an_llm_that_waits_for_a_slot() -> None:
+    unit = SmallUnit("adbs", 100, {"a": replace(SHARE, max_sequences=4), "b": SHARE})
+    for _ in range(40):
+        unit.add("a", prompt=PAGE + 1)
+    unit.run(9)
+    assert unit.pool.quota("a") == 50
+
+
 def test_quotas_do_not_move_before_the_period_is_over() -> None:
     unit = busy_and_idle()
     unit.run(8)
