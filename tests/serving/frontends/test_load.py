@@ -12,25 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-import pytest
 
 from muxjax.serving.engine import Engine
 from muxjax.serving.frontends.access import AccessControl
-from muxjax.serving.frontends.grpc import inference_pb2 as pb
-from muxjax.serving.frontends.grpc.inference_pb2_grpc import InferenceStub
 from muxjax.serving.frontends.grpc.server import GrpcServer
 from muxjax.serving.frontends.service import Service
 from muxjax.serving.plan import plan_unit
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import Output, Request
 from muxjax.serving.unit import Deliver
+from tests.serving.frontends.load import TOKENS, send
 from tests.serving.unit_under_test import unit_spec, write_configs
 
 STREAMS = 1000
-CAMPAIGN_SECONDS = 180.0
+SECONDS = 4.0
 MAX_WAITING = 64
 MAX_SEQUENCES = 32
-TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -78,41 +75,6 @@ def serving(folder: Path, **limits: int) -> Iterator[Served]:
         thread.join()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one request went."""
-
-    seconds: float
-    tokens: int
-    code: grpc.StatusCode
-    has_hint: bool = False
-
-
-async def ask(stub: InferenceStub, model: str) -> Outcome:
-    started, tokens = time.monotonic(), 0
-    sampling = pb.SamplingParams(temperature=0, max_tokens=TOKENS, ignore_eos=True)
-    request = pb.GenerateRequest(model=model, token_ids=pb.TokenIds(ids=[1, 2, 3]), sampling=sampling)
-    try:
-        async for message in stub.Generate(request, timeout=120):
-            tokens += len(message.token_ids)
-    except grpc.aio.AioRpcError as error:
-        hint = "retry-after" in dict(error.trailing_metadata())
-        return Outcome(time.monotonic() - started, tokens, error.code(), hint)
-    return Outcome(time.monotonic() - started, tokens, grpc.StatusCode.OK)
-
-
-async def send(address: str, count: int, rate: float | None = None) -> list[Outcome]:
-    """So many requests to both LLMs in turn: all at once, or at a rate, whatever becomes of them."""
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = InferenceStub(channel)
-        started, tasks = time.monotonic(), []
-        for index in range(count):
-            if rate is not None:
-                await asyncio.sleep(max(0.0, started + index / rate - time.monotonic()))
-            tasks.append(asyncio.ensure_future(ask(stub, ("small", "wide")[index % 2])))
-        return await asyncio.gather(*tasks)
-
-
 class Turns:
     """Counts, of each request that an engine takes, the requests to its LLM that end before it does.
 
@@ -150,10 +112,6 @@ def check_nothing_is_left(served: Served) -> None:
     served.engine._pool.check_integrity()
 
 
-def percentile(outcomes: Sequence[Outcome], share: float) -> float:
-    return sorted(outcome.seconds for outcome in outcomes)[int(share * (len(outcomes) - 1))]
-
-
 def test_a_thousand_streams_at_once_all_get_their_tokens(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         asyncio.run(send(served.address, 64))
@@ -165,19 +123,15 @@ def test_a_thousand_streams_at_once_all_get_their_tokens(tmp_path: Path) -> None
         assert resident_bytes() - before < 100 << 20
 
 
-@pytest.mark.parametrize("seconds", [4.0, pytest.param(CAMPAIGN_SECONDS, marks=pytest.mark.slow)])
-def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_is_served_in_time(
-    tmp_path: Path, seconds: float
-) -> None:
+def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_is_served(tmp_path: Path) -> None:
     with serving(tmp_path, max_waiting=MAX_WAITING) as served:
-        warm = 2 * (MAX_WAITING + 32)
-        asyncio.run(send(served.address, warm))
+        asyncio.run(send(served.address, 2 * (MAX_WAITING + MAX_SEQUENCES)))
         started = time.monotonic()
         for _ in range(2):
             assert all(outcome.code is grpc.StatusCode.OK for outcome in asyncio.run(send(served.address, MAX_WAITING)))
         sustainable = 2 * MAX_WAITING / (time.monotonic() - started)
         before, turns = resident_bytes(), Turns(served.engine)
-        outcomes = asyncio.run(send(served.address, int(2 * sustainable * seconds), rate=2 * sustainable))
+        outcomes = asyncio.run(send(served.address, int(2 * sustainable * SECONDS), rate=2 * sustainable))
         admitted = [outcome for outcome in outcomes if outcome.code is grpc.StatusCode.OK]
         refused = [outcome for outcome in outcomes if outcome.code is grpc.StatusCode.RESOURCE_EXHAUSTED]
         assert len(admitted) + len(refused) == len(outcomes)
@@ -186,8 +140,5 @@ def test_twice_the_sustainable_rate_is_refused_with_a_hint_and_what_is_admitted_
         assert len(admitted) > 0.1 * len(outcomes)
         # Before it end what waited, what ran, and what ended in the steps that were not handed out when it came.
         assert turns.most <= MAX_WAITING + 3 * MAX_SEQUENCES
-        if seconds == CAMPAIGN_SECONDS:  # time is measured where a run is long enough, and has the machine for itself
-            # A request waits behind no more than both full queues; ten times that allows for gRPC's own.
-            assert percentile(admitted, 0.99) < 10 * (warm + 64) / sustainable
         check_nothing_is_left(served)
         assert resident_bytes() - before < 200 << 20
