@@ -63,4 +63,6 @@ def _llm_status(
         slo_attainment=statistics.attainment(now),
         ended=dict(statistics.ended),
         latencies=statistics.latencies(),
+        programs_compiled=progress.done,
+        programs_needed=progress.total,
     )

@@ -54,6 +54,8 @@ class LLMStatus:
         slo_attainment: share of completions that were as fast as promised; None if nothing was, or none ended.
         ended: completions so far by how they ended.
         latencies: so far, by the names of `muxjax.serving.statistics.LATENCY_BUCKETS`.
+        programs_compiled: of those that it needs before it is served.
+        programs_needed: 0 until that is known.
     """
 
     name: str
@@ -77,6 +79,8 @@ class LLMStatus:
     slo_attainment: float | None = None
     ended: Mapping[FinishReason, int] = field(default_factory=dict)
     latencies: Mapping[str, HistogramCounts] = field(default_factory=dict)
+    programs_compiled: int = 0
+    programs_needed: int = 0
 
     @property
     def blocks_borrowed(self) -> int:

@@ -53,9 +53,8 @@ class _Row:
     def name(self) -> Text:
         llm = self.llm
         errors = f", {llm.errors:,} err" if llm.errors else ""
-        return _cell(
-            (printable(llm.name), f"bold {self.color}"), (llm.state + errors, _STATES.get(llm.state, "yellow"))
-        )
+        state = f"compile {llm.programs_compiled}/{llm.programs_needed}" if llm.state == "compiling" else llm.state
+        return _cell((printable(llm.name), f"bold {self.color}"), (state + errors, _STATES.get(llm.state, "yellow")))
 
     def requests(self) -> Text:
         return _cell(f"{self.llm.running:,}, {self.llm.waiting:,}", self._line(self.history.running, top=4))

@@ -39,6 +39,8 @@ _FIGURES = (
     "prefill_share",
     "decode_share",
     "tokens_per_second",
+    "programs_compiled",
+    "programs_needed",
 )
 
 

@@ -203,7 +203,7 @@ class GetStatusResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[ModelStatus, _Mapping]]] = ..., blocks_total: _Optional[int] = ..., blocks_free: _Optional[int] = ..., steps: _Optional[int] = ..., fairness_gap: _Optional[float] = ..., uptime_seconds: _Optional[float] = ..., busy: _Optional[float] = ..., version: _Optional[str] = ...) -> None: ...
 
 class ModelStatus(_message.Message):
-    __slots__ = ("name", "state", "error", "waiting", "running", "blocks_used", "blocks_quota", "preemptions", "prompt_tokens", "generated_tokens", "blocks_entitled", "errors", "prefill_share", "decode_share", "tokens_per_second", "ttft", "tpot", "slo", "slo_attainment")
+    __slots__ = ("name", "state", "error", "waiting", "running", "blocks_used", "blocks_quota", "preemptions", "prompt_tokens", "generated_tokens", "blocks_entitled", "errors", "prefill_share", "decode_share", "tokens_per_second", "ttft", "tpot", "slo", "slo_attainment", "programs_compiled", "programs_needed")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +223,8 @@ class ModelStatus(_message.Message):
     TPOT_FIELD_NUMBER: _ClassVar[int]
     SLO_FIELD_NUMBER: _ClassVar[int]
     SLO_ATTAINMENT_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_COMPILED_FIELD_NUMBER: _ClassVar[int]
+    PROGRAMS_NEEDED_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: ModelState
     error: str
@@ -242,7 +244,9 @@ class ModelStatus(_message.Message):
     tpot: Percentiles
     slo: SLO
     slo_attainment: float
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., error: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., blocks_used: _Optional[int] = ..., blocks_quota: _Optional[int] = ..., preemptions: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., blocks_entitled: _Optional[int] = ..., errors: _Optional[int] = ..., prefill_share: _Optional[float] = ..., decode_share: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., ttft: _Optional[_Union[Percentiles, _Mapping]] = ..., tpot: _Optional[_Union[Percentiles, _Mapping]] = ..., slo: _Optional[_Union[SLO, _Mapping]] = ..., slo_attainment: _Optional[float] = ...) -> None: ...
+    programs_compiled: int
+    programs_needed: int
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[ModelState, str]] = ..., error: _Optional[str] = ..., waiting: _Optional[int] = ..., running: _Optional[int] = ..., blocks_used: _Optional[int] = ..., blocks_quota: _Optional[int] = ..., preemptions: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., generated_tokens: _Optional[int] = ..., blocks_entitled: _Optional[int] = ..., errors: _Optional[int] = ..., prefill_share: _Optional[float] = ..., decode_share: _Optional[float] = ..., tokens_per_second: _Optional[float] = ..., ttft: _Optional[_Union[Percentiles, _Mapping]] = ..., tpot: _Optional[_Union[Percentiles, _Mapping]] = ..., slo: _Optional[_Union[SLO, _Mapping]] = ..., slo_attainment: _Optional[float] = ..., programs_compiled: _Optional[int] = ..., programs_needed: _Optional[int] = ...) -> None: ...
 
 class Percentiles(_message.Message):
     __slots__ = ("p50", "p90", "p99")

@@ -14,7 +14,7 @@ from muxjax.top.figures import percent, percentiles, rate, seconds
 from muxjax.top.glyphs import ASCII, UNICODE, fitting
 from muxjax.top.screen import screen
 from muxjax.top.source import Moment
-from tests.serving.frontends.ui.units import BUSY, FAILED, IDLE, many, unit_status
+from tests.serving.frontends.ui.units import BUSY, COMPILING, FAILED, IDLE, many, unit_status
 
 
 def shown(unit: UnitStatus, width: int, height: int | None = None, *, is_live: bool = True) -> list[str]:
@@ -51,6 +51,10 @@ def test_80_columns_hold_every_figure() -> None:
     ]
     assert lines[-1] == "broken: weights/ is truncated"
     assert max(map(len, lines)) <= 80
+
+
+def test_an_llm_that_compiles_says_how_far_it_is() -> None:
+    assert row(shown(unit_status(BUSY, COMPILING), 80), "soon")[1].startswith("compile 1/3 ")
 
 
 def test_a_wide_terminal_has_graphs_and_targets_of_both_latencies() -> None:

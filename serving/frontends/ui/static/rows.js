@@ -41,7 +41,8 @@ class Row {
   update(llm, history, widest) {
     const failed = llm.state === "failed";
     this.node.dataset.state = llm.state;
-    setText(this.state, llm.errors ? `${llm.state} · ${count(llm.errors)} error${llm.errors === 1 ? "" : "s"}` : llm.state);
+    const words = llm.state === "compiling" ? `compiling ${llm.programs_compiled}/${llm.programs_needed}` : llm.state;
+    setText(this.state, llm.errors ? `${words} · ${count(llm.errors)} error${llm.errors === 1 ? "" : "s"}` : words);
     this.error.hidden = !failed;
     setText(this.error, failed ? (llm.error ?? "failed") : "");
     for (const part of this.cells) {

@@ -13,7 +13,7 @@ from muxjax.serving.frontends.access import AccessControl, Caller, digest
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
 from tests.serving.frontends.echo import EchoUnit, serve
 from tests.serving.frontends.ui.browser import CHROMIUM, chromium
-from tests.serving.frontends.ui.units import BUSY, FAILED, IDLE, ShownUnit, many, unit_status
+from tests.serving.frontends.ui.units import BUSY, COMPILING, FAILED, IDLE, ShownUnit, many, unit_status
 
 DASH = "\N{EN DASH}"
 WIDE = {"width": 1440, "height": 900}
@@ -76,6 +76,11 @@ def test_each_llm_has_a_row_with_all_its_figures(show: Show) -> None:
     ]
     assert texts(row(page, "idle")) == ["0 · 0", "0 of 300 lends 100", "0% · 0%", "0", DASH, DASH, f"{DASH} none set"]
     assert texts(row(page, "broken")) == ["weights/ is truncated"]
+
+
+def test_an_llm_that_compiles_says_how_far_it_is(show: Show) -> None:
+    page = show(ShownUnit(shown=unit_status(BUSY, COMPILING)))
+    assert row(page, "soon").get_by_role("rowheader").inner_text().split("\n") == ["soon", "compiling 1/3"]
 
 
 def test_what_missed_its_target_is_marked(show: Show) -> None:

@@ -31,6 +31,8 @@ BUSY = LLMStatus(
 )
 FAILED = LLMStatus("broken", "failed", 0, 0, 0, 100, 0, 0, 0, error="weights/ is truncated", blocks_entitled=100)
 
+COMPILING = LLMStatus("soon", "compiling", 0, 0, 0, 100, 0, 0, 0, programs_compiled=1, programs_needed=3)
+
 
 def unit_status(*llms: LLMStatus, steps: int = 4321, busy: float = 0.5) -> UnitStatus:
     """A pool of 1,000 head blocks with these LLMs in it."""
