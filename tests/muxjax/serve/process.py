@@ -5,11 +5,12 @@ import json
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[3]
 Event = dict[str, Any]
@@ -19,10 +20,12 @@ Event = dict[str, Any]
 class ServerProcess:
     """Attributes:
     process: the server.
+    stderr: where its log goes: a file, for a pipe that nobody reads fills.
     events: everything that it said so far.
     """
 
     process: subprocess.Popen[str]
+    stderr: IO[str]
     events: list[Event] = field(default_factory=list)
     _lines: "queue.Queue[str | None]" = field(default_factory=queue.Queue)
 
@@ -33,10 +36,15 @@ class ServerProcess:
         """The next event of this name, with these fields."""
         while True:
             line = self._lines.get(timeout=seconds)
-            assert line is not None, f"no {name} event: {self.events}\n{self.process.communicate()[1]}"
+            assert line is not None, f"no {name} event: {self.events}\n{self.log()}"
             self.events.append(json.loads(line))
             if self.events[-1]["event"] == name and fields.items() <= self.events[-1].items():
                 return self.events[-1]
+
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        self.stderr.seek(0)
+        return self.stderr.read()
 
     def named(self, name: str) -> list[Event]:
         """The events of one name so far."""
@@ -52,14 +60,12 @@ class ServerProcess:
 @contextlib.contextmanager
 def serve_process(*arguments: str) -> Iterator[ServerProcess]:
     """Start `python -m muxjax.serve`; it is killed if the block leaves it running."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "muxjax.serve", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-    ) as process:
+    command = [sys.executable, "-m", "muxjax.serve", *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=ROOT) as process,
+    ):
         try:
-            yield ServerProcess(process)
+            yield ServerProcess(process, stderr)
         finally:
             process.kill()

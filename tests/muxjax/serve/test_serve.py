@@ -231,8 +231,7 @@ def test_a_second_ctrl_c_stops_at_once(folder: Path) -> None:
             assert ended.value.code() == grpc.StatusCode.UNAVAILABLE
         server.wait_for("stopped")
         assert server.process.wait(20) == 0
-        assert server.process.stderr is not None
-        (line,) = server.process.stderr.read().splitlines()
+        (line,) = server.log().splitlines()
         assert json.loads(line)["reason"] == "ServerStopping"
 
 
