@@ -1,6 +1,8 @@
 # Two commands: `make serve` and `make test`; both set everything up first.
 VENV := .venv
 GPU_VENV := .venv-gpu
+GPU_WHEELS := .gpu-wheels
+GPU_PACKAGES := jaxtyping wadler-lindig rich markdown-it-py mdurl pygments
 BIN := $(VENV)/bin
 # The first Python 3.12 reachable as python3.12, python3, or through pyenv or uv (both read .python-version).
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
@@ -9,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/
 CLIENTS := tests/serving/frontends/oip/clients tests/serving/frontends/http/clients
 NODE := tests/serving/frontends/http/clients/node
 
-.PHONY: clients more-clients serve test lint gpu-compile format setup lock lock-clients protos oracle clean
+.PHONY: clients more-clients serve test lint gpu-compile gpu-wheels gpu-bench-kernels format setup lock lock-clients protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -25,6 +27,25 @@ lint: setup
 # Compiles the kernels and whole steps for NVIDIA GPUs, without one: muxjax/gpu_compile/. ARGS="--help" says more.
 gpu-compile: $(GPU_VENV)/.installed
 	@$(GPU_VENV)/bin/python -m muxjax.gpu_compile $(ARGS)
+
+# Measures the kernels on an NVIDIA GPU, in under six minutes: muxjax/bench/kernels/. The GPU's machine needs no network: it
+# has a Python 3.12 with JAX and CUDA, Flax and, to compare with, PyTorch; the rest is in wheels that `make gpu-wheels` got.
+GPU_PYTHON ?= $(shell for p in python3 python3.12 python; do "$$p" -c 'import jax' 2>/dev/null && echo "$$p" && break; done)
+gpu-bench-kernels: $(GPU_WHEELS)/unpacked
+	@PYTHONPATH=$< $(GPU_PYTHON) -m muxjax.bench.kernels $(ARGS)
+
+gpu-wheels: setup
+	@rm -rf $(GPU_WHEELS)
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.12 \
+		--platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 --dest $(GPU_WHEELS) \
+		$$(for name in $(GPU_PACKAGES); do grep -o "^$$name==[^ ]*" requirements.lock; done)
+	@du -sh $(GPU_WHEELS)
+
+$(GPU_WHEELS)/unpacked: $(wildcard $(GPU_WHEELS)/*.whl)
+	@[ -n "$^" ] || { echo "no wheels: run 'make gpu-wheels' where there is a network, and bring the folder $(GPU_WHEELS)" >&2; exit 1; }
+	@[ -n "$(GPU_PYTHON)" ] || { echo "no Python with JAX: set GPU_PYTHON to one" >&2; exit 1; }
+	@$(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps --upgrade --target $@ $^
+	@touch $@
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     from rich.console import Console
 
     from muxjax.bench.run import run
-    from muxjax.bench.tables import print_sheets
+    from muxjax.bench.tables import print_sheets, sheets
     from muxjax.compile_cache import keep_compiled_programs
     from muxjax.config import Config
 
@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     if sys.stdout.isatty() or options.output is not None:
-        print_sheets(results, Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
+        print_sheets(sheets(results), Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH))
     else:
         print(json.dumps(results, indent=1))
     return 0

@@ -29,6 +29,7 @@ def describe_machine() -> dict[str, Any]:
         "cores": num_threads(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
+        "platform": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "attention": default_implementation().name,
         "python": platform.python_version(),

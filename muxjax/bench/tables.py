@@ -1,6 +1,6 @@
 """A run's figures as tables, for a terminal or for a page."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,12 +30,12 @@ def sheets(results: Mapping[str, Any]) -> Iterator[Sheet]:
     for part, figures in results["parts"].items():
         yield from _SHEETS[part](figures)
     if results["budgets"]:
-        yield _budgets(results["budgets"])
+        yield budget_sheet(results["budgets"])
 
 
-def print_sheets(results: Mapping[str, Any], console: Console) -> None:
+def print_sheets(tables: Iterable[Sheet], console: Console) -> None:
     """For people at a terminal."""
-    for sheet in sheets(results):
+    for sheet in tables:
         table = Table(box=None, pad_edge=False)
         for index, column in enumerate(sheet.columns):
             table.add_column(column, justify="right" if index >= sheet.labels else "left")
@@ -46,10 +46,10 @@ def print_sheets(results: Mapping[str, Any], console: Console) -> None:
         console.print()
 
 
-def markdown(results: Mapping[str, Any]) -> str:
+def markdown(tables: Iterable[Sheet]) -> str:
     """For docs/performance.md."""
     blocks = []
-    for sheet in sheets(results):
+    for sheet in tables:
         lines = [sheet.columns, ["---"] * sheet.labels + ["---:"] * (len(sheet.columns) - sheet.labels), *sheet.rows]
         blocks.append(f"### {sheet.title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(blocks)
@@ -201,7 +201,8 @@ def _quantization(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     yield Sheet("A decode step with them", 1, ("batch", "float32, ms", "int8, ms", "speed, int8 / float32"), rows)
 
 
-def _budgets(budgets: list[Mapping[str, Any]]) -> Sheet:
+def budget_sheet(budgets: list[Mapping[str, Any]]) -> Sheet:
+    """What was promised, and whether it was kept."""
     words = {True: "met", False: "NOT MET", None: "not measured"}
     rows = tuple(
         (

@@ -62,6 +62,7 @@ def paged_decode_triton(
     sm_scale: float,
     sliding_window: int | None,
     soft_cap: float | None,
+    layout: Tuning | None = None,
 ) -> Float[Array, "seqs q_heads lane"]:
     """See `paged_decode`.
 
@@ -70,7 +71,7 @@ def paged_decode_triton(
     """
     _check_supported(queries, keys, pool)
     (seqs, q_heads, lane), kv_heads = queries.shape, keys.shape[1]
-    layout = tuning(lane, pool.dtype.itemsize)
+    layout = layout or tuning(lane, pool.dtype.itemsize)
     wanted = pl.cdiv(layout.programs * multiprocessors(), kv_heads)
     pieces = cut_into_pieces(kv_lens, sliding_window, wanted=wanted, unit_tokens=layout.tile_tokens)
     parts = (pieces.owner.shape[0], q_heads)

@@ -15,7 +15,7 @@ from muxjax.bench.result import BenchError, Budget
 from muxjax.bench.rival import running_rival
 from muxjax.bench.run import run
 from muxjax.bench.settings import LLAMA_125M, Settings
-from muxjax.bench.tables import markdown
+from muxjax.bench.tables import markdown, sheets
 from muxjax.bench.timing import Timing
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.load import load_model
@@ -58,7 +58,7 @@ def measure(part, settings=TINY_SETTINGS):
     assert results["settings"]["prompt_tokens"] == settings.prompt_tokens
     assert results.get("parameters", 103_104) == 103_104
     assert all(budget["met"] in (True, False, None) for budget in results["budgets"])
-    assert markdown(results).startswith("### ")
+    assert markdown(sheets(results)).startswith("### ")
     return results["parts"][part], results["budgets"]
 
 
