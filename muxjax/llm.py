@@ -11,6 +11,7 @@ from muxjax.allocator import keep_freed_memory
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import config_of
 from muxjax.config.unit import unit_spec
+from muxjax.device import check_device
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt
 from muxjax.serving.engine import Engine
 from muxjax.serving.errors import UnknownModel
@@ -62,7 +63,9 @@ class LLM:
         Raises:
             ConfigurationError: settings that cannot be, or LLMs and a pool that do not fit together.
             LoadError: a checkpoint that cannot be loaded.
+            DeviceError: JAX cannot use the GPU that it is installed for.
         """
+        check_device()
         loaded = config_of({"llms": dict(llms), **sections})
         config = loaded.config
         try:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -59,6 +60,13 @@ def _compile(program: Program, sharding: SingleDeviceSharding, directory: Path) 
     return Compilation(hlo, memory.temp_size_in_bytes, memory.alias_size_in_bytes, kernels, launches)
 
 
+@dataclass(frozen=True)
+class _Device(AbstractDevice):
+    """Has what muxjax and Mosaic GPU choose kernels by, as real devices have."""
+
+    compute_capability: str
+
+
 @functools.cache
 def _topology(target: Target) -> topologies.TopologyDescription:
     return topologies.get_topology_desc("", platform="cuda", target_config=target.config, topology="1x1x1")
@@ -67,7 +75,9 @@ def _topology(target: Target) -> topologies.TopologyDescription:
 @contextmanager
 def _on_target(target: Target) -> Iterator[None]:
     """Trace as on that GPU: kernels are not interpreted, and those chosen by device are its own."""
-    device = AbstractDevice(device_kind=target.device_kind, num_cores=target.cores, platform="gpu")
+    device = _Device(
+        device_kind=target.device_kind, num_cores=target.cores, platform="gpu", compute_capability=target.capability
+    )
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
         yield
 

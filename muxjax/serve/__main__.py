@@ -9,6 +9,7 @@ from muxjax.config import Config, ConfigurationError, load_config
 from muxjax.config.load import is_placement
 from muxjax.logs import log_to_stderr
 
+_NO_DEVICE = 1
 _WRONG_CONFIGURATION = 2
 _PIPE_WIDTH = 160
 
@@ -35,10 +36,16 @@ def _run(options: argparse.Namespace) -> int:
     # These bring JAX, which a configuration that is wrong need not wait for.
     from muxjax.config.placed import device_units
     from muxjax.config.unit import unit_spec
+    from muxjax.device import DeviceError, check_device
     from muxjax.serve.security import load_security
     from muxjax.serving.plan import PlanError, plan_unit
 
     security = load_security(loaded, config)
+    try:
+        check_device()
+    except DeviceError as error:
+        print(error, file=sys.stderr)
+        return _NO_DEVICE
     try:
         units = device_units(unit_spec(config), placement)
         plans = [(plan_unit(unit.spec), unit.device) for unit in units]

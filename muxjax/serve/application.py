@@ -14,8 +14,8 @@ import jax
 
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import Config
-from muxjax.pallas_kernels.implementation import default_implementation
 from muxjax.serve.admin import llm_spec
+from muxjax.serve.check import attention_lines
 from muxjax.serve.closing import closing_block
 from muxjax.serve.display import Addresses, Display, make_display
 from muxjax.serve.security import Security
@@ -59,6 +59,7 @@ class Application:
     ) -> None:
         self._config = config
         self._display = display
+        self._plans = [plan for plan, _ in plans]
         self._started = time.monotonic()
         self._news: asyncio.Queue[Progress] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -155,8 +156,9 @@ class Application:
     async def _prepare_kernels(self) -> None:
         """Say what attention runs on; where it is compiled first, weights are loaded meanwhile."""
         self._display.phase("attention", "prepares its kernels, which takes a moment the first time")
-        attention = await asyncio.to_thread(default_implementation)
-        self._display.phase("attention", f"{attention.name}: {attention.reason}")
+        for plan in self._plans:
+            for line in await asyncio.to_thread(attention_lines, plan):
+                self._display.phase("attention", line)
 
     async def _follow_news(self) -> None:
         is_settled = False

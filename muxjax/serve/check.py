@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from muxjax.config import Config
 from muxjax.config.schema import ServerConfig
-from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.serving.executor.kernels import kernel_choices
 from muxjax.serving.plan import UnitPlan
 
 
@@ -63,10 +64,10 @@ def _memory(plan: UnitPlan) -> list[str]:
 
 
 def _choices(plan: UnitPlan, config: Config) -> list[str]:
-    device, attention, scheduling = jax.devices()[0], default_implementation(), plan.scheduling
+    device, scheduling = jax.devices()[0], plan.scheduling
     return [
         f"device     {device.device_kind} ({device.platform})",
-        f"attention  {attention.name}: {attention.reason}",
+        *(f"attention  {line}" for line in attention_lines(plan)),
         f"scheduler  {scheduling.policy}, prefill chunks of up to {scheduling.max_prefill_tokens} tokens, "
         f"quotas adapted every {scheduling.quota_period:g} s",
         f"compiled   programs are kept in {config.compile.cache}"
@@ -74,6 +75,21 @@ def _choices(plan: UnitPlan, config: Config) -> list[str]:
         else "compiled   nothing is kept",
         f"server     {_listens(config.server)}",
         f"security   {_security(config.server)}",
+    ]
+
+
+def attention_lines(plan: UnitPlan, device: Any = None) -> list[str]:
+    """What attention runs on: a line for each kind of implementation, with the LLMs and operations that get it."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for llm in plan.llms:
+        choices = kernel_choices(llm, plan.pool, device)
+        for choice in dict.fromkeys(choices.values()):
+            operations = [operation for operation, other in choices.items() if other == choice]
+            what = "" if len(operations) == len(choices) else f" for {', '.join(operations)}"
+            kinds.setdefault((choice.name + what, choice.reason), []).append(llm.name)
+    return [
+        f"{kind}: {reason}" + ("" if len(llms) == len(plan.llms) else f" (of {', '.join(llms)})")
+        for (kind, reason), llms in kinds.items()
     ]
 
 

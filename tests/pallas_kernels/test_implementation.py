@@ -1,11 +1,20 @@
 """Which implementation runs: the default with its reason, the fallback, and what is said about unsupported inputs."""
 
+import re
+from dataclasses import dataclass
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from muxjax.pallas_kernels.implementation import default_implementation, interpreted, run_first_supported
+from muxjax.pallas_kernels.implementation import (
+    choose,
+    default_implementation,
+    interpreted,
+    preferences,
+    run_first_supported,
+)
 from muxjax.pallas_kernels.paged_decode import paged_decode
 from muxjax.pallas_kernels.paged_decode.reference import paged_decode_reference
 from tests.pallas_kernels.cases import assert_close, make_case
@@ -15,6 +24,50 @@ def test_default_is_c_where_there_is_a_compiler() -> None:
     choice = default_implementation()
     assert choice.name == "cpu"
     assert "compiled for this CPU by" in choice.reason
+
+
+@dataclass(frozen=True)
+class GPU:
+    """What JAX says of a device."""
+
+    compute_capability: str | None
+    device_kind: str = "NVIDIA X"
+    platform: str = "gpu"
+
+
+@pytest.mark.parametrize(
+    ("capability", "names", "reason"),
+    [
+        ("9.0", ["mosaic", "triton", "xla"], "Mosaic GPU kernels, for Hopper"),
+        ("8.0", ["triton", "xla"], "Triton kernels, for compute capability 8.0"),
+        ("8.9", ["triton", "xla"], "Triton kernels, for compute capability 8.9"),
+        ("10.0", ["triton", "xla"], "Triton kernels, for compute capability 10.0"),
+        ("7.5", ["xla"], r"NVIDIA X is too old for the kernels \(compute capability 7.5, they need 8.0\)"),
+        ("gfx942", ["xla"], "there are no kernels for NVIDIA X"),
+        (None, ["xla"], "there are no kernels for NVIDIA X"),
+    ],
+)
+def test_gpus_get_the_kernels_of_their_generation(capability: str | None, names: list[str], reason: str) -> None:
+    preferred = preferences(GPU(capability))
+    assert [choice.name for choice in preferred] == names
+    assert re.search(reason, preferred[0].reason)
+
+
+def test_what_one_implementation_refuses_the_next_one_gets_and_says_so() -> None:
+    def attempt(name: str) -> str:
+        if name != "xla":
+            raise NotImplementedError(f"{name}: no heads of 7")
+        return f"attention by {name}"
+
+    choice, result = choose({"mosaic", "triton", "xla"}, attempt, GPU("9.0"))  # type: ignore[arg-type]
+    assert result == "attention by xla"
+    assert choice.name == "xla"
+    assert choice.reason == "plain JAX; mosaic: no heads of 7; triton: no heads of 7"
+
+
+def test_an_operation_without_a_kernel_for_the_device_runs_in_plain_jax() -> None:
+    choice, _ = choose({"cpu", "xla"}, lambda name: None, GPU("9.0"))
+    assert choice.name == "xla"
 
 
 def test_unsupported_inputs_go_to_xla_unless_c_is_asked_for() -> None:

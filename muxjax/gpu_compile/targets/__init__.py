@@ -29,12 +29,17 @@ class Target:
         return self._number("core_count")
 
     @property
+    def capability(self) -> str:
+        """Its compute capability, such as "9.0"."""
+        return f"{self._number('major')}.{self._number('minor')}"
+
+    @property
     def shared_memory(self) -> int:
         """Bytes of it that a block of threads may have, at most."""
         return self._number("shared_memory_per_block_optin")
 
     def _number(self, field: str) -> int:
-        found = re.search(rf"^\s*{field}: (\d+)$", self.config, re.MULTILINE)
+        found = re.search(rf"\b{field}: (\d+)", self.config)
         if found is None:
             raise ValueError(f"the description of {self.device_kind} has no {field}")
         return int(found[1])
