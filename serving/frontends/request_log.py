@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from muxjax.serving.errors import InvalidRequest
@@ -10,6 +11,8 @@ from muxjax.serving.frontends.stream import Stream
 _SHOWN = 128  # characters of what a client sent
 
 _log = logging.getLogger("muxjax.requests")
+_told: ContextVar[BaseException | None] = ContextVar("told", default=None)
+"""What ended the request that was written last."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,22 @@ class RequestRecord:
                 fields["ttft"] = round(stream.first_output - self._started, 6)
         present = {name: value for name, value in fields.items() if value is not None}
         _log.info("request ended", extra={"fields": present})
+        _told.set(error)
+
+
+def write_refusal(error: Exception, **place: str) -> None:
+    """A request has ended before it came to a model; nothing is written of an error that a `RequestRecord` told.
+
+    Args:
+        error: what ended it; its words, which may be the client's, are not written.
+        place: what else is known of the request.
+    """
+    if _told.get() is error:
+        return
+    fields = {name: value[:_SHOWN] for name, value in place.items()} | {"reason": type(error).__name__}
+    if isinstance(error, InvalidRequest):
+        fields["field"] = error.field[:_SHOWN]
+    _log.info("request refused", extra={"fields": fields})
 
 
 def _reason(stream: Stream | None, error: BaseException | None) -> str:

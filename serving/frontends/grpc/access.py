@@ -7,6 +7,7 @@ from typing import Any, override
 import grpc
 
 from muxjax.serving.frontends.access import AccessControl, Caller, Unauthenticated
+from muxjax.serving.frontends.grpc.errors import abort
 
 OPEN_METHODS = frozenset(
     {
@@ -46,12 +47,12 @@ class AskForKey(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generi
         try:
             _CALLER.set(self._access.authenticate(str(sent[-1]) if sent else None))
         except Unauthenticated as error:
-            return _refusal(str(error))
+            return _refusal(error)
         return await continuation(handler_call_details)
 
 
-def _refusal(message: str) -> _Handler:
+def _refusal(error: Unauthenticated) -> _Handler:
     async def refuse(messages: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+        await abort(context, error)
 
     return grpc.stream_stream_rpc_method_handler(refuse)  # whatever the method's own kind: the client gets its status

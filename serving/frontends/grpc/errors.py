@@ -12,8 +12,9 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError, Message
 
 from muxjax.serving.errors import InvalidRequest, ModelNotReady, UnknownModel
-from muxjax.serving.frontends.access import Forbidden
+from muxjax.serving.frontends.access import Forbidden, Unauthenticated
 from muxjax.serving.frontends.grpc import error_details_pb2 as details_pb
+from muxjax.serving.frontends.request_log import write_refusal
 from muxjax.serving.frontends.service import ServerStopping
 from muxjax.serving.frontends.stream import ClientTooSlow, DeadlineExceeded
 from muxjax.serving.unit import RefusedError
@@ -31,6 +32,7 @@ _CODES: Sequence[tuple[type[Exception], grpc.StatusCode]] = (
     (RefusedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (ClientTooSlow, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlineExceeded, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
 )
 
 _log = logging.getLogger(__name__)
@@ -56,7 +58,8 @@ def status_of(error: Exception) -> Status:
 
 
 async def abort[Request, Response](context: grpc.aio.ServicerContext[Request, Response], error: Exception) -> NoReturn:
-    """End a call with the status of what went wrong."""
+    """End a call with the status of what went wrong, and a line of the log."""
+    write_refusal(error, protocol="grpc")
     status = status_of(error)
     await context.abort(status.code, status.message, status.metadata)
 

@@ -7,6 +7,8 @@ from typing import Any, override
 import grpc
 from google.protobuf.message import DecodeError
 
+from muxjax.serving.frontends.grpc.errors import abort
+
 type _Details = grpc.HandlerCallDetails
 type _Handler = grpc.RpcMethodHandler[Any, Any]
 
@@ -44,7 +46,7 @@ def _parser(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def _checked(behaviour: Callable[..., Any]) -> Callable[..., Any]:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if isinstance(request, DecodeError):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(request))
+            await abort(context, request)
         return await behaviour(request, context)
 
     return call

@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from muxjax.serving.frontends.access import AccessControl, Caller
 from muxjax.serving.frontends.http.errors import failure_of
+from muxjax.serving.frontends.request_log import write_refusal
 from muxjax.serving.frontends.ui import files
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -38,12 +39,13 @@ async def echo_request_id(request: web.Request, response: web.StreamResponse) ->
 
 @web.middleware
 async def tell_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every exception becomes OpenAI's error object."""
+    """Every exception becomes OpenAI's error object, and a line of the log."""
     try:
         return await handler(request)
     except (asyncio.CancelledError, ConnectionError):  # the client left: nobody to tell
         raise
     except Exception as error:
+        write_refusal(error, request=request[REQUEST_ID], path=request.path)
         return failure_of(error).response()
 
 

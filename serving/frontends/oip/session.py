@@ -12,6 +12,7 @@ from muxjax.serving.frontends.oip.infer import Inferences
 from muxjax.serving.frontends.oip.request import is_stop
 from muxjax.serving.frontends.oip.responses import empty_response
 from muxjax.serving.frontends.patience import Patience
+from muxjax.serving.frontends.request_log import write_refusal
 from muxjax.serving.frontends.stream import ClientTooSlow
 
 MAX_CONCURRENT = 256
@@ -71,6 +72,7 @@ class Session:
             raise
         except Exception as error:
             failure = empty_response(request.model_name, request.id, final=True)
+            write_refusal(error, protocol="grpc")
             message = status_of(error).message
             await self._write(pb.ModelStreamInferResponse(error_message=message, infer_response=failure))
 

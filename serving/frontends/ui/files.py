@@ -18,7 +18,7 @@ _ROOT = "/ui"
 _NAMES = {f"{_ROOT}/{file.name}": file.name for file in files(__package__).joinpath("static").iterdir()}
 _NAMES[f"{_ROOT}/"] = "index.html"
 
-PATHS = frozenset({_ROOT, *_NAMES})
+PATHS = frozenset({"/", _ROOT, *_NAMES})
 """Where the page and its files are."""
 
 
@@ -31,7 +31,11 @@ class PageFiles:
 
     def routes(self) -> list[web.RouteDef]:
         """What is answered here."""
-        return [web.get(_ROOT, self.redirect), *(web.get(path, self.file) for path in _NAMES)]
+        return [
+            web.get("/", self.redirect),
+            web.get(_ROOT, self.redirect),
+            *(web.get(path, self.file) for path in _NAMES),
+        ]
 
     async def redirect(self, request: web.Request) -> web.Response:
         """To the page, relative to where a proxy may have put it."""

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -15,7 +17,7 @@ from tests.serving.frontends.load import Outcome, percentile, send
 
 STREAMS = 1000
 SECONDS = 180.0
-WARM_SECONDS = 40.0
+WARM_SECONDS = 20.0
 MAX_TOKENS = 32
 MODELS = ("arithmetic", "code", "prose")
 CONFIG = f"""
@@ -34,6 +36,10 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def num_served(outcomes: Sequence[Outcome]) -> int:
+    return sum(outcome.code is grpc.StatusCode.OK for outcome in outcomes)
+
+
 async def most_at_once(address: str) -> int:
     """The most requests that ran or waited at a time; ends when it is cancelled."""
     most = 0
@@ -48,6 +54,18 @@ async def most_at_once(address: str) -> int:
             return most
 
 
+async def find_sustainable(ask: Callable[..., Awaitable[list[Outcome]]]) -> float:
+    """Requests that are served in a second, by a server that is offered more."""
+    rate = 50.0
+    while True:
+        started = time.monotonic()
+        outcomes = await ask(int(rate * WARM_SECONDS), rate)
+        served = num_served(outcomes) / (time.monotonic() - started)
+        if served < 0.7 * rate:
+            return served
+        rate *= 2
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_twice_the_sustainable_rate_for_minutes_with_a_thousand_streams(tmp_path: Path) -> None:
@@ -57,14 +75,8 @@ def test_twice_the_sustainable_rate_for_minutes_with_a_thousand_streams(tmp_path
         address = server.wait_for("start")["address"]
         server.wait_for("serving")
 
-        async def ask(count: int, rate: float | None = None) -> list[Outcome]:
-            return await send(address, count, rate, models=MODELS, max_tokens=MAX_TOKENS)
-
-        asyncio.run(ask(300))
-        started = time.monotonic()
-        asyncio.run(ask(300))
-        sustainable = 300 / (time.monotonic() - started)
-        asyncio.run(ask(int(2 * sustainable * WARM_SECONDS), 2 * sustainable))
+        ask = partial(send, address, models=MODELS, max_tokens=MAX_TOKENS)
+        sustainable = asyncio.run(find_sustainable(ask))
         before = resident_bytes(server.process.pid)
 
         async def campaign() -> tuple[list[Outcome], int]:

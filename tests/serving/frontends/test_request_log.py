@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import grpc
+import httpx2 as httpx
 import pytest
 
 from muxjax.logs import JsonFormatter, TextFormatter
@@ -75,6 +76,45 @@ def test_a_refused_request(
     (line,) = lines(caplog)
     assert (line["reason"], line.get("field"), line["model"]) == (reason, field, model)
     assert "ttft" not in line
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key", "reason", "field"),
+    [
+        ("/v1/completions", f'{{"model": "echo", "{SECRET_PROMPT}', SECRET_KEY, "InvalidRequest", "body"),
+        (
+            "/v1/completions",
+            f'{{"model": "echo", "prompt": {{"a": "{SECRET_PROMPT}"}}}}',
+            SECRET_KEY,
+            "InvalidRequest",
+            "prompt",
+        ),
+        ("/v1/completions", '{"model": "nobody", "prompt": "a"}', SECRET_KEY, "UnknownModel", None),
+        ("/v1/completions", '{"model": "echo", "prompt": "a", "n": -1}', SECRET_KEY, "InvalidRequest", "n"),
+        ("/v1/completions", "{}", f"{SECRET_KEY}0", "Unauthenticated", None),
+        ("/v1/embeddings", "{}", SECRET_KEY, "HTTPNotFound", None),
+    ],
+)
+def test_what_http_refuses_is_one_line_too(
+    echo: Echo, caplog: pytest.LogCaptureFixture, path: str, body: str, key: str, reason: str, field: str | None
+) -> None:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    assert httpx.post(f"{echo.url}{path}", content=body, headers=headers).status_code >= 400
+    (line,) = lines(caplog)
+    assert (line["reason"], line.get("field")) == (reason, field)
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "reason"), [("wrong", b"", "Unauthenticated"), (SECRET_KEY, b"\xff\xff", "DecodeError")]
+)
+def test_what_grpc_refuses_is_one_line_too(
+    echo: Echo, caplog: pytest.LogCaptureFixture, key: str, message: bytes, reason: str
+) -> None:
+    with grpc.insecure_channel(echo.address) as channel:
+        call = channel.unary_stream("/muxjax.v1.Inference/Generate", None, None)
+        with pytest.raises(grpc.RpcError):
+            list(call(message, metadata=[("authorization", f"Bearer {key}")]))
+    assert lines(caplog)[0]["reason"] == reason
 
 
 def test_a_client_that_leaves(echo: Echo, caplog: pytest.LogCaptureFixture) -> None:

@@ -30,10 +30,11 @@ def client(echo: Echo) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_the_page_is_found_with_and_without_a_slash(client: httpx.Client) -> None:
-    redirect = client.get("/ui")
+@pytest.mark.parametrize("path", ["/", "/ui"])
+def test_the_page_is_found_with_and_without_its_path(client: httpx.Client, path: str) -> None:
+    redirect = client.get(path)
     assert (redirect.status_code, redirect.headers["location"]) == (308, "ui/")
-    assert client.get("/ui", follow_redirects=True).content == (STATIC / "index.html").read_bytes()
+    assert client.get(path, follow_redirects=True).content == (STATIC / "index.html").read_bytes()
 
 
 @pytest.mark.parametrize("name", FILES)
