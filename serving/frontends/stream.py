@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from muxjax.serving.errors import RequestError
 from muxjax.serving.request import FinishReason, Output, Request
@@ -97,7 +98,7 @@ class Stream:
             self.fail(DeadlineExceeded("the request's time ran out"))
         else:
             return output
-        return replace(output, finish_reason=None, error=None)
+        return msgspec.structs.replace(output, finish_reason=None, error=None)
 
     async def __aiter__(self) -> AsyncIterator[list[Output]]:
         """What is new, as it comes; what came before an error is given before it is raised.
