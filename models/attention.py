@@ -8,10 +8,12 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
+from muxjax.models.collectives import sum_over_devices
 from muxjax.models.config import DecoderConfig
 from muxjax.models.linear import add_bias, init_bias, init_weights, project
 from muxjax.models.norm import RMSNorm
 from muxjax.models.rope import Rotate
+from muxjax.models.sharding import Cut
 
 Attend = Callable[
     [Float[Array, "tokens q_heads dim"], Float[Array, "tokens kv_heads dim"], Float[Array, "tokens kv_heads dim"]],
@@ -31,11 +33,12 @@ class Attention(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         qkv = (config.num_kv_heads, config.queries_per_kv + 2, config.head_dim)
-        self.qkv = init_weights(rngs, (config.hidden_size, *qkv), dtype)
-        self.qkv_bias = init_bias(qkv, dtype) if config.qkv_bias else None
+        out = (config.num_heads * config.head_dim, config.hidden_size)
+        self.qkv = init_weights(rngs, (config.hidden_size, *qkv), dtype, cut=Cut.GROUPS)
+        self.qkv_bias = init_bias(qkv, dtype, cut=Cut.GROUPS) if config.qkv_bias else None
         self.qk_norm = None if config.qk_norm is None else QKNorm(config, dtype=dtype)
-        self.out = init_weights(rngs, (config.num_heads * config.head_dim, config.hidden_size), dtype)
-        self.out_bias = init_bias((config.hidden_size,), dtype) if config.out_bias else None
+        self.out = init_weights(rngs, out, dtype, cut=Cut.ROWS)
+        self.out_bias = init_bias((config.hidden_size,), dtype, cut=Cut.WHOLE) if config.out_bias else None
 
     def __call__(
         self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
@@ -49,7 +52,8 @@ class Attention(nnx.Module):
             queries, keys = self.qk_norm(queries, keys)
         queries, keys = rotate(queries), rotate(keys)
         attended = attend(queries, keys, values)
-        return add_bias(project(attended.reshape(tokens, -1), self.out[...]), self.out_bias), (keys, values)
+        projected = sum_over_devices(project(attended.reshape(tokens, -1), self.out[...]))
+        return add_bias(projected, self.out_bias), (keys, values)
 
 
 class QKNorm(nnx.Module):
@@ -58,9 +62,10 @@ class QKNorm(nnx.Module):
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike) -> None:
         self.over_all_heads = config.qk_norm == "full"
         heads = (config.num_heads, config.num_kv_heads) if self.over_all_heads else (1, 1)
+        cuts = (Cut.COLUMNS, Cut.KEYS) if self.over_all_heads else (Cut.WHOLE, Cut.WHOLE)
         self.queries, self.keys = (
-            RMSNorm(num * config.head_dim, eps=config.norm_eps, dtype=dtype, adds_one=config.norm_adds_one)
-            for num in heads
+            RMSNorm(num * config.head_dim, eps=config.norm_eps, dtype=dtype, adds_one=config.norm_adds_one, cut=cut)
+            for num, cut in zip(heads, cuts, strict=True)
         )
 
     def __call__(

@@ -12,13 +12,18 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from muxjax.models.attention import Attend, Attention, KeyValues, cap
+from muxjax.models.collectives import num_devices, own_ids
 from muxjax.models.config import DecoderConfig, LayerConfig
-from muxjax.models.linear import init_weights, project
+from muxjax.models.linear import init_weights, look_up, project
 from muxjax.models.mlp import MLP, GatedMLP
 from muxjax.models.moe import Experts
 from muxjax.models.norm import LayerNorm, RMSNorm, make_norm
 from muxjax.models.quantization import Weights, dequantize
 from muxjax.models.rope import RopeConfig, Rotate, apply_rope, make_rotation
+from muxjax.models.sharding import Cut
+
+_NO_TOKEN = -1e30
+"""The logit of a column that only fills the vocabulary up: never chosen, while the sum of a row stays finite."""
 
 
 class Layer(Protocol):
@@ -68,12 +73,14 @@ class Decoder(nnx.Module):
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.config = config
         if not config.tie_embeddings:
-            self.embedding = init_weights(rngs, (config.vocab_size, config.hidden_size), dtype, in_axis=1)
+            rows = (config.vocab_size, config.hidden_size)
+            self.embedding = init_weights(rngs, rows, dtype, in_axis=1, cut=Cut.ROWS)
         if config.learned_positions:
-            self.positions = init_weights(rngs, (config.max_context, config.hidden_size), dtype, in_axis=1)
+            rows = (config.max_context, config.hidden_size)
+            self.positions = init_weights(rngs, rows, dtype, in_axis=1, cut=Cut.WHOLE)
         self.layers = self._make_layers(dtype, rngs)
         self.norm = make_norm(config, dtype=dtype)
-        self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype)
+        self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype, cut=Cut.COLUMNS)
 
     def __call__(
         self,
@@ -147,8 +154,12 @@ class Decoder(nnx.Module):
         self.layers = nnx.List([nnx.merge(graph, state) for state in states])
 
     def logits(self, hidden: Float[Array, "rows hidden"]) -> Float[Array, "rows vocab"]:
-        """Next-token logits in float32, of rows that __call__ returned."""
-        return cap(project(hidden, self.head[...], accumulate=jnp.float32), self.config.logit_soft_cap)
+        """Next-token logits in float32, of rows that __call__ returned; each device has its tokens'."""
+        logits = cap(project(hidden, self.head[...], accumulate=jnp.float32), self.config.logit_soft_cap)
+        columns = logits.shape[1]
+        if columns * num_devices() == self.config.vocab_size:
+            return logits
+        return jnp.where(own_ids(columns) < self.config.vocab_size, logits, _NO_TOKEN)
 
     def _make_layers(self, dtype: DTypeLike, rngs: nnx.Rngs) -> Layer | nnx.List[Layer]:
         config = self.config
@@ -186,7 +197,7 @@ class Decoder(nnx.Module):
         # Tied weights are kept as [hidden, vocab]: columns are cheap to gather, but bf16 products with a transpose are
         # slow on CPUs. (Written as [:, token_ids].T, the gather makes XLA widen all of them to float32.)
         rows: Weights = self.head[...].T if self.config.tie_embeddings else self.embedding[...]
-        hidden = dequantize(rows[token_ids])
+        hidden = look_up(rows, token_ids)
         if self.config.embedding_scale != 1:
             hidden = hidden * jnp.asarray(self.config.embedding_scale, hidden.dtype)  # rounded, as in training
         return hidden + dequantize(self.positions[...][positions]) if self.config.learned_positions else hidden

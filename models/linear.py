@@ -10,7 +10,9 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from muxjax.models.quantization import Int8Weights, Weights
+from muxjax.models.collectives import num_devices, own_places, sum_over_devices
+from muxjax.models.quantization import Int8Weights, Weights, dequantize
+from muxjax.models.sharding import Cut
 
 
 def project(
@@ -41,26 +43,45 @@ def project_grouped(
     return (wide * weights.scales[group, 0]).astype(inputs.dtype)
 
 
+def look_up(rows: Weights, ids: Int[Array, " tokens"]) -> Float[Array, "tokens hidden"]:
+    """rows[ids], in the weights' own dtype, of rows that may be spread over devices."""
+    if num_devices() == 1:
+        return dequantize(rows[ids])
+    size = rows.shape[0]
+    places = own_places(ids, size)
+    own = dequantize(rows[jnp.minimum(places, size - 1)])
+    return sum_over_devices(jnp.where(places[:, None] < size, own, 0))
+
+
 def add_bias(outputs: Float[Array, "tokens *out"], bias: nnx.Param[Array] | None) -> Float[Array, "tokens *out"]:
     """What a projection gave, with its bias if it has one."""
     return outputs if bias is None else outputs + bias[...]
 
 
-def init_bias(shape: Sequence[int], dtype: DTypeLike) -> nnx.Param[Array]:
-    """A parameter of zeros."""
-    return nnx.Param(jnp.zeros(tuple(shape), dtype))
+def init_bias(shape: Sequence[int], dtype: DTypeLike, *, cut: Cut | None = None) -> nnx.Param[Array]:
+    """A parameter of zeros; `cut` as of init_weights."""
+    return nnx.Param(jnp.zeros(tuple(shape), dtype), cut=cut)
 
 
 def init_weights(
-    rngs: nnx.Rngs, shape: Sequence[int], dtype: DTypeLike, *, stddev: float = 0.02, in_axis: int | None = 0
+    rngs: nnx.Rngs,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    stddev: float = 0.02,
+    in_axis: int | None = 0,
+    cut: Cut | None = None,
 ) -> nnx.Param[Array]:
     """A parameter drawn uniformly, with mean 0 and the given standard deviation.
 
     `in_axis` is the axis that products sum over: quantization gives each channel of the others a scale of its own. It
     is 1 for a stack of experts `[experts, in, out]`, and for an embedding `[vocab, hidden]`, whose rows are looked up;
     None is for weights that are not to be quantized, such as a router's.
+
+    `cut` is how devices share it; without one, the model runs on one device only.
     """
-    return nnx.Param(_hashed_uniform(rngs.params(), tuple(shape), dtype, stddev * math.sqrt(3)), in_axis=in_axis)
+    values = _hashed_uniform(rngs.params(), tuple(shape), dtype, stddev * math.sqrt(3))
+    return nnx.Param(values, in_axis=in_axis, cut=cut)
 
 
 @functools.partial(jax.jit, static_argnames=("shape", "dtype", "bound"))

@@ -1,6 +1,5 @@
 """Models by the name that a person gives them."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,16 +7,20 @@ from typing import Literal
 
 import jax
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.decoder import Decoder
+from muxjax.models.errors import ConfigError
 from muxjax.models.generation_config import GENERATION_FILE, read_sampling_defaults
 from muxjax.models.huggingface import read_eos_token_ids, write_config
 from muxjax.models.orbax import restore_weights, save_weights
 from muxjax.models.quantization import Int8Weights, quantize
 from muxjax.models.random import random_weights
-from muxjax.models.source import ORBAX_WEIGHTS, find_model
+from muxjax.models.sharding import Cut, check_degree
+from muxjax.models.source import ORBAX_WEIGHTS, FoundModel, find_model
+from muxjax.models.spread import Spread
 from muxjax.models.tokenizer import Tokenizer
 from muxjax.models.weights import Fit, ShardingOf, Skeleton, flatten_names
 
@@ -52,6 +55,7 @@ def load_model(
     unroll: bool = False,
     quantization: Quantization | None = None,
     sharding: ShardingOf | None = None,
+    mesh: Mesh | None = None,
 ) -> LoadedModel:
     """Load a model's weights as `dtype`, with its tokenizer.
 
@@ -65,15 +69,23 @@ def load_model(
         sharding: sharding(name, shape) says where a parameter goes, such as ("layers.0.mlp.down", (2048, 768)), the
             layers stacked unless `unroll`. Each device gets its part, and the host never holds a whole. By default,
             everything goes to the first device.
+        mesh: instead of `sharding`, the devices that the model is spread over for tensor parallelism (`make_mesh`):
+            each gets its part of every parameter, as `models/sharding.py` says, layers being one by one.
 
     Raises:
         ModelError: there is no such model, or its files are damaged or do not fit together.
     """
     found = find_model(source)
-    skeleton = found.skeleton(dtype, unroll=unroll or quantization is not None)
-    if sharding is not None:
-        skeleton = skeleton.with_sharding(sharding)
+    skeleton = found.skeleton(dtype, unroll=unroll or quantization is not None or mesh is not None)
     fit = _fit(skeleton, quantization)
+    if mesh is not None and mesh.size == 1:
+        skeleton = skeleton.with_sharding(lambda name, shape: NamedSharding(mesh, PartitionSpec()))
+    elif mesh is not None:
+        _check_spread(found, skeleton, mesh.size)
+        spread = Spread(mesh, found.config.num_kv_heads)
+        skeleton, fit = _spread(skeleton, quantization, spread)
+    elif sharding is not None:
+        skeleton = skeleton.with_sharding(sharding)
     tokenizer = Tokenizer.load(found.directory)
     generation_path = found.directory / GENERATION_FILE
     paths = [generation_path, found.config_path] if found.has_weights else [found.config_path]
@@ -94,12 +106,32 @@ def load_config(source: str | Path) -> DecoderConfig:
     return find_model(source).config
 
 
-def weight_bytes(source: str | Path, *, dtype: DTypeLike, quantization: Quantization | None = None) -> int:
-    """Memory that the weights of load_model's model take, without reading them. Raises ModelError."""
-    skeleton = find_model(source).skeleton(dtype, unroll=quantization is not None)
+def check_tensor_parallel(source: str | Path, devices: int) -> None:
+    """Raises ModelError if load_model could not spread the model over so many devices."""
+    found = find_model(source)
+    _check_spread(found, found.skeleton("float32"), devices)
+
+
+def weight_bytes(
+    source: str | Path, *, dtype: DTypeLike, quantization: Quantization | None = None, devices: int = 1
+) -> int:
+    """Memory that the weights of load_model's model take on each device, without reading them. Raises ModelError."""
+    found = find_model(source)
+    skeleton = found.skeleton(dtype, unroll=quantization is not None)
     fit = _fit(skeleton, quantization)
-    leaves = [jax.eval_shape(functools.partial(fit, name), leaf) for name, leaf in skeleton.leaves.items()]
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(leaves))
+
+    def bytes_of(name: str, leaf: jax.ShapeDtypeStruct) -> int:
+        cut = skeleton.cuts.get(name, Cut.WHOLE)
+        stretched = jax.eval_shape(
+            lambda array: fit(name, cut.stretch(array, devices, found.config.num_kv_heads)), leaf
+        )
+        parts = jax.tree.leaves(stretched)
+        return sum(
+            part.size * part.dtype.itemsize // (1 if cut.spec(part.shape) == PartitionSpec() else devices)
+            for part in parts
+        )
+
+    return sum(bytes_of(name, leaf) for name, leaf in skeleton.leaves.items())
 
 
 def save_model(directory: str | Path, model: LoadedModel) -> None:
@@ -129,3 +161,25 @@ def _fit(skeleton: Skeleton, quantization: Quantization | None) -> Fit:
         return array if axis is None else quantize(array, axis)
 
     return keep if quantization is None else to_int8
+
+
+def _spread(skeleton: Skeleton, quantization: Quantization | None, spread: Spread) -> tuple[Skeleton, Fit]:
+    """Where parameters are to be read to, and what becomes of each: its parts on the devices of a mesh."""
+
+    def place(name: str, array: jax.Array) -> jax.Array | Int8Weights:
+        return spread.place(array, skeleton.cuts[name], None if quantization is None else skeleton.in_axes.get(name))
+
+    return skeleton.with_sharding(lambda name, shape: spread.read_to(skeleton.cuts[name], shape)), place
+
+
+def _check_spread(found: FoundModel, skeleton: Skeleton, devices: int) -> None:
+    """Raises ConfigError if the model cannot be spread over so many devices."""
+    if unknown := [name for name in skeleton.leaves if name not in skeleton.cuts]:
+        raise ConfigError(
+            f"{found.name} does not say how devices share {', '.join(unknown)} (the `cut` of a parameter, "
+            "docs/extending.md): it can be served on one device only"
+        )
+    try:
+        check_degree(found.config, devices)
+    except ConfigError as error:
+        raise ConfigError(f"{found.config_path}: {error}") from None

@@ -9,8 +9,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from muxjax.models.collectives import sum_over_devices
 from muxjax.models.config import Activation, DecoderConfig
 from muxjax.models.linear import add_bias, init_bias, init_weights, project
+from muxjax.models.sharding import Cut
 
 ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -25,15 +27,16 @@ class GatedMLP(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.activation = config.activation
-        self.gate_up = init_weights(rngs, (config.hidden_size, 2, config.intermediate_size), dtype)
-        self.down = init_weights(rngs, (config.intermediate_size, config.hidden_size), dtype)
-        self.gate_up_bias = init_bias((2, config.intermediate_size), dtype) if config.mlp_bias else None
-        self.down_bias = init_bias((config.hidden_size,), dtype) if config.mlp_bias else None
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.gate_up = init_weights(rngs, (hidden, 2, inner), dtype, cut=Cut.COLUMNS)
+        self.down = init_weights(rngs, (inner, hidden), dtype, cut=Cut.ROWS)
+        self.gate_up_bias = init_bias((2, inner), dtype, cut=Cut.COLUMNS) if config.mlp_bias else None
+        self.down_bias = init_bias((hidden,), dtype, cut=Cut.WHOLE) if config.mlp_bias else None
 
     def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
         gate_up = add_bias(project(hidden, self.gate_up[...]), self.gate_up_bias)
         gated = gate(self.activation, gate_up[:, 0], gate_up[:, 1])
-        return add_bias(project(gated, self.down[...]), self.down_bias)
+        return add_bias(sum_over_devices(project(gated, self.down[...])), self.down_bias)
 
 
 class MLP(nnx.Module):
@@ -41,15 +44,16 @@ class MLP(nnx.Module):
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.activation = config.activation
-        self.up = init_weights(rngs, (config.hidden_size, config.intermediate_size), dtype)
-        self.down = init_weights(rngs, (config.intermediate_size, config.hidden_size), dtype)
-        self.up_bias = init_bias((config.intermediate_size,), dtype) if config.mlp_bias else None
-        self.down_bias = init_bias((config.hidden_size,), dtype) if config.mlp_bias else None
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.up = init_weights(rngs, (hidden, inner), dtype, cut=Cut.COLUMNS)
+        self.down = init_weights(rngs, (inner, hidden), dtype, cut=Cut.ROWS)
+        self.up_bias = init_bias((inner,), dtype, cut=Cut.COLUMNS) if config.mlp_bias else None
+        self.down_bias = init_bias((hidden,), dtype, cut=Cut.WHOLE) if config.mlp_bias else None
 
     def __call__(self, hidden: Float[Array, "tokens hidden"]) -> Float[Array, "tokens hidden"]:
         up = add_bias(project(hidden, self.up[...]), self.up_bias)
         active = ACTIVATIONS[self.activation](up.astype(jnp.float32)).astype(up.dtype)
-        return add_bias(project(active, self.down[...]), self.down_bias)
+        return add_bias(sum_over_devices(project(active, self.down[...])), self.down_bias)
 
 
 def gate(activation: Activation, gates: Float[Array, "*rows inner"], up: Float[Array, "*rows inner"]) -> Array:

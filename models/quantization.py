@@ -54,10 +54,18 @@ Weights = Float[Array, "..."] | Int8Weights
 @functools.partial(jax.jit, static_argnames="in_axis")
 def quantize(weights: Float[Array, "..."], in_axis: int) -> Int8Weights:
     """The nearest weights in eight bits: off by at most half a scale, the largest of each output channel exact."""
-    wide = weights.astype(jnp.float32)
-    largest = jnp.max(jnp.abs(wide), axis=in_axis, keepdims=True)
+    return quantize_to(weights, largest_weights(weights, in_axis))
+
+
+def largest_weights(weights: Float[Array, "..."], in_axis: int) -> Float[Array, "..."]:
+    """Of each output channel, in magnitude; `in_axis` has size 1."""
+    return jnp.max(jnp.abs(weights.astype(jnp.float32)), axis=in_axis, keepdims=True)
+
+
+def quantize_to(weights: Float[Array, "..."], largest: Float[Array, "..."]) -> Int8Weights:
+    """The weights, or some of each output channel, in eight bits; `largest` are those that become LARGEST."""
     scales = jnp.where(largest > 0, largest, 1) / LARGEST
-    return Int8Weights(jnp.round(wide / scales).astype(jnp.int8), scales, weights.dtype)
+    return Int8Weights(jnp.round(weights.astype(jnp.float32) / scales).astype(jnp.int8), scales, weights.dtype)
 
 
 def dequantize(weights: Weights) -> Float[Array, "..."]:

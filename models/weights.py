@@ -12,6 +12,7 @@ from flax import nnx
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import CheckpointError
 from muxjax.models.quantization import Int8Weights
+from muxjax.models.sharding import Cut
 
 Index = tuple[int | slice, ...]
 LAYERS = "layers."
@@ -99,12 +100,14 @@ class Skeleton:
         graph: all that is no array.
         leaves: the parameters' shapes and dtypes.
         in_axes: of the weights that can be quantized, the axis that products sum over (see `linear.init_weights`).
+        cuts: how devices share the parameters; those that cannot be are not in it.
         is_unrolled: whether its layers are one by one.
     """
 
     graph: nnx.GraphDef[Decoder]
     leaves: Mapping[str, jax.ShapeDtypeStruct]
     in_axes: Mapping[str, int]
+    cuts: Mapping[str, Cut]
     is_unrolled: bool
 
     @classmethod
@@ -113,13 +116,13 @@ class Skeleton:
         module = nnx.eval_shape(build)
         graph, state = nnx.split(module)
         variables = {".".join(map(str, path)): variable for path, variable in nnx.to_flat_state(state)}
-        in_axes = {name: variable.get_metadata().get("in_axis") for name, variable in variables.items()}
-        return cls(
-            graph,
-            {name: variable.get_value() for name, variable in variables.items()},
-            {name: axis for name, axis in in_axes.items() if axis is not None},
-            isinstance(module.layers, nnx.List),
-        )
+
+        def noted(key: str) -> dict[str, Any]:
+            notes = {name: variable.get_metadata().get(key) for name, variable in variables.items()}
+            return {name: note for name, note in notes.items() if note is not None}
+
+        leaves = {name: variable.get_value() for name, variable in variables.items()}
+        return cls(graph, leaves, noted("in_axis"), noted("cut"), isinstance(module.layers, nnx.List))
 
     def with_sharding(self, sharding: ShardingOf) -> "Skeleton":
         """The same, where each leaf knows the devices that it goes to."""

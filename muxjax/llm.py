@@ -10,7 +10,7 @@ from typing import Self
 from muxjax.allocator import keep_freed_memory
 from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import config_of
-from muxjax.config.unit import unit_spec
+from muxjax.config.unit import first_devices, unit_spec
 from muxjax.device import check_device
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt
 from muxjax.serving.engine import Engine
@@ -48,7 +48,7 @@ class Completion:
 
 
 class LLM:
-    """LLMs that share one device and one pool, called from Python.
+    """LLMs that share one device, or several, and one pool, called from Python.
 
         llm = LLM({"a": "path/to/checkpoint", "b": {"source": "demo:code", "rate": 4}})
         llm.generate("a", prompts=["..."], sampling=SamplingParams(temperature=0, max_tokens=8))[0].text
@@ -57,8 +57,10 @@ class LLM:
     from several threads at once; their requests run together.
     """
 
-    def __init__(self, llms: Mapping[str, str | Mapping[str, object]], **sections: Mapping[str, object]) -> None:
-        """Load and compile all LLMs; `sections` are the configuration's, such as `pool={"memory": "1GiB"}`.
+    def __init__(self, llms: Mapping[str, str | Mapping[str, object]], **sections: object) -> None:
+        """Load and compile all LLMs.
+
+        `sections` are the configuration's, such as `pool={"memory": "1GiB"}` or `tensor_parallel=2`.
 
         Raises:
             ConfigurationError: settings that cannot be, or LLMs and a pool that do not fit together.
@@ -69,14 +71,15 @@ class LLM:
         loaded = config_of({"llms": dict(llms), **sections})
         config = loaded.config
         try:
-            plan = plan_unit(unit_spec(config))
+            spec = unit_spec(config)
+            devices, plan = first_devices(spec), plan_unit(spec)
         except PlanError as error:
             raise loaded.error(str(error).splitlines()) from error
         keep_freed_memory()  # for the whole process: a step's temporaries cost more page faults than arithmetic else
         if config.compile.cache is not None:
             keep_compiled_programs(config.compile.cache)
         news: queue.SimpleQueue[Progress] = queue.SimpleQueue()
-        self._engine = Engine(plan, news.put)
+        self._engine = Engine(plan, news.put, devices=devices)
         self._engine.start()
         self._endpoints: dict[str, Endpoint] = {}
         while len(self._endpoints) < len(config.llms):

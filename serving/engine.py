@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import jax
 
+from muxjax.models.spread import make_mesh
 from muxjax.serving.completion import Completion
 from muxjax.serving.errors import ModelNotReady, UnknownModel
 from muxjax.serving.executor.jax_executor import JaxExecutor
@@ -66,18 +67,19 @@ class Engine:
         plan: UnitPlan,
         report: Report,
         trace: TraceWriter | None = None,
-        device: jax.Device | None = None,
+        devices: tuple[jax.Device, ...] | None = None,
     ) -> None:
         """`report` hears how the LLMs fare, from the unit's own threads; `trace` of all that runs.
 
-        Everything is on `device`; None takes the first one.
+        The LLMs are spread over `devices`, as many as planned; None takes the first ones.
         """
         self._plan = plan
         self._report = report
         self._pool, self._scheduler = build_scheduler(plan)
         scheduling = plan.scheduling
+        mesh = make_mesh(devices or tuple(jax.local_devices()[: plan.tensor_parallel]))
         self._executor = JaxExecutor(
-            self._pool, plan.pool, scheduling.max_prefill_tokens, device, overlap=scheduling.overlap
+            self._pool, plan.pool, scheduling.max_prefill_tokens, mesh, overlap=scheduling.overlap
         )
         self._progress = {llm.name: Progress(llm.name, LLMState.LOADING) for llm in plan.llms}
         self._runtimes: dict[str, LLMRuntime] = {}
@@ -180,7 +182,7 @@ class Engine:
             if known is not None:
                 self._remove(spec.name)
             added = plan.llms[-1]
-            self._pool.add_llm(spec.name, added.config.num_layers, added.config.num_kv_heads, added.config.head_dim)
+            self._pool.add_llm(spec.name, added.config.num_layers, added.kv_heads, added.config.head_dim)
             self._scheduler.add_llm(spec.name, share_of(spec, added.config, added.max_context, plan.scheduling))
             self._statistics[spec.name] = LLMStatistics(spec.slo, time.monotonic())
             self._plan = plan

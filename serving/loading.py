@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import jax
 import jax.numpy as jnp
-from jax.sharding import SingleDeviceSharding
 
 from muxjax.models.errors import ModelError
 from muxjax.models.load import LoadedModel, load_model
@@ -71,13 +69,12 @@ def _load(
     """The LLM with the programs that it needs, or None if it is to stop."""
     report(Progress(plan.name, LLMState.LOADING))
     spec = plan.spec
-    where = SingleDeviceSharding(executor.device)
     model = load_model(
         spec.source,
         dtype=jnp.dtype(spec.dtype),
         unroll=True,
         quantization=spec.quantization,
-        sharding=None if executor.device == jax.devices()[0] else lambda *_: where,
+        mesh=executor.mesh,
     )
     runtime = executor.load(plan.spec, model, plan.max_context)
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile") as workers:

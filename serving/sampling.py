@@ -1,6 +1,10 @@
 """On-device sampling: every option is data, so that one program serves any mix of requests.
 
 Work that no row asks for is skipped at run time (`lax.cond`), not compile time.
+
+Under tensor parallelism each device has the logits and counts of its part of the vocabulary, its columns. Devices tell
+each other their likeliest tokens; only filters and log probabilities, where asked for, are worked out from all columns,
+by each device, so that they are exactly those of one device.
 """
 
 from collections.abc import Callable
@@ -11,6 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Int16, Int32, UInt32
 
+from muxjax.models.collectives import (
+    gather_columns,
+    num_devices,
+    own_ids,
+    own_part,
+    own_places,
+    sum_over_devices,
+)
 from muxjax.serving.random_bits import threefry2x32
 
 MAX_LOGPROBS = 20
@@ -79,7 +91,8 @@ def sample(
     """
     is_plain = jnp.all(_is_plain(options, positions))
     tokens = jax.lax.cond(is_plain, lambda: _argmax(logits), lambda: _choose(logits, options, counts, slots, positions))
-    is_finite = jnp.isfinite(jnp.sum(logits, axis=-1))  # a maximum would not do: on CPUs it passes over NaN
+    total = sum_over_devices(jnp.sum(logits, axis=-1))  # a maximum would not do: on CPUs it passes over NaN
+    is_finite = jnp.isfinite(total)
     return Sampled(jnp.where(is_finite, tokens, NOT_FINITE), *_report_logprobs(logits, tokens, options.wants_logprobs))
 
 
@@ -116,6 +129,16 @@ def _choose(
 
 
 def _argmax(values: Float[Array, "seqs vocab"]) -> Int32[Array, "seqs"]:
+    """The id of the first largest value, of all devices' columns."""
+    own = _argmax_of_own(values)
+    if num_devices() == 1:
+        return own
+    largest = gather_columns(jnp.take_along_axis(values, own[:, None], axis=1))
+    ids = gather_columns(own_ids(values.shape[1])[own][:, None])
+    return jnp.take_along_axis(ids, jnp.argmax(largest, axis=1)[:, None], axis=1)[:, 0]
+
+
+def _argmax_of_own(values: Float[Array, "seqs vocab"]) -> Int32[Array, "seqs"]:
     """The first largest value's index, like jnp.argmax, which XLA does not vectorise on CPUs: 15 times faster."""
     seqs, vocab = values.shape
     lanes = min(128, vocab)
@@ -139,16 +162,16 @@ def _adjust(
         lambda: _penalise(logits, options, TokenCounts(*(table[slots] for table in counts))),
         lambda: logits,
     )
-    rows = jnp.arange(logits.shape[0])[:, None]
+    rows, vocab = jnp.arange(logits.shape[0])[:, None], logits.shape[1]
     biased = jax.lax.cond(
         jnp.any(_is_biased(options)),
-        lambda: penalised.at[rows, options.bias_ids].add(options.bias_values, mode="drop"),
+        lambda: penalised.at[rows, own_places(options.bias_ids, vocab)].add(options.bias_values, mode="drop"),
         lambda: penalised,
     )
     too_early = positions < options.earliest_end
     return jax.lax.cond(
         jnp.any(too_early),
-        lambda: biased.at[rows, jnp.where(too_early[:, None], options.end_ids, logits.shape[1])].set(
+        lambda: biased.at[rows, jnp.where(too_early[:, None], own_places(options.end_ids, vocab), vocab)].set(
             _NEVER, mode="drop"
         ),
         lambda: biased,
@@ -175,7 +198,7 @@ def _noisy(
     scaled = logits / jnp.where(options.temperature > 0, options.temperature, 1)[:, None]
     filtered = jax.lax.cond(
         jnp.any((options.top_k > 0) | (options.top_p < 1) | (options.min_p > 0)),
-        lambda: _filter(scaled, options),
+        lambda: own_part(_filter(gather_columns(scaled), options), axis=1),
         lambda: scaled,
     )
     return filtered + _gumbel(options.key, positions, logits.shape[1])
@@ -184,7 +207,7 @@ def _noisy(
 def _gumbel(key: UInt32[Array, "seqs 2"], positions: Int32[Array, "seqs"], vocab: int) -> Float[Array, "seqs vocab"]:
     """Noise that depends on a row's key and position and on the token id alone."""
     shape = positions.shape[0], vocab
-    counter = positions.astype(jnp.uint32)[:, None], jnp.arange(vocab, dtype=jnp.uint32)
+    counter = positions.astype(jnp.uint32)[:, None], own_ids(vocab).astype(jnp.uint32)
     bits, _ = threefry2x32(
         (jnp.broadcast_to(key[:, :1], shape), jnp.broadcast_to(key[:, 1:], shape)),
         (jnp.broadcast_to(counter[0], shape), jnp.broadcast_to(counter[1], shape)),
@@ -242,10 +265,10 @@ def _report_logprobs(
     logits: Float[Array, "seqs vocab"], tokens: Int32[Array, "seqs"], wants: Bool[Array, "seqs"]
 ) -> tuple[Float[Array, "seqs"], Int32[Array, "seqs top"], Float[Array, "seqs top"]]:
     seqs, vocab = logits.shape
-    top = min(MAX_LOGPROBS, vocab)
+    top = min(MAX_LOGPROBS, vocab * num_devices())
 
     def report() -> tuple[Array, Array, Array]:
-        logprobs = jax.nn.log_softmax(logits, axis=-1)
+        logprobs = jax.nn.log_softmax(gather_columns(logits), axis=-1)
         chosen = jnp.take_along_axis(logprobs, tokens[:, None], axis=-1)[:, 0]
         top_logprobs, top_ids = jax.lax.top_k(logprobs, top)
         return chosen, top_ids, top_logprobs

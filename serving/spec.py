@@ -94,8 +94,16 @@ class SchedulingSpec:
 
 @dataclass(frozen=True, slots=True)
 class UnitSpec:
-    """A group of LLMs that share one device and one pool."""
+    """A group of LLMs that share devices and a pool.
+
+    Attributes:
+        llms: the LLMs.
+        pool: as large on each device.
+        scheduling: how their jobs are chosen.
+        tensor_parallel: over how many devices each LLM, and the pool with it, is spread.
+    """
 
     llms: tuple[LLMSpec, ...]
     pool: PoolSpec
     scheduling: SchedulingSpec = field(default_factory=SchedulingSpec)
+    tensor_parallel: int = 1

@@ -8,18 +8,21 @@ import jax
 
 from muxjax.config.load import LoadedConfig, config_of
 from muxjax.config.problems import ConfigurationError, Problem
+from muxjax.config.unit import find_devices, first_devices
+from muxjax.models.sharding import DEGREES
 from muxjax.placement.errors import PlacementError
 from muxjax.placement.placement import PlacedUnit, Placement
 from muxjax.placement.placement_file import read_placement
+from muxjax.serving.plan import PlanError
 from muxjax.serving.spec import UnitSpec
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceUnit:
-    """A unit and the device that it has for itself."""
+    """A unit and the devices that it has for itself."""
 
     spec: UnitSpec
-    device: jax.Device
+    devices: tuple[jax.Device, ...]
 
 
 def load_placement(path: Path) -> tuple[LoadedConfig, Placement]:
@@ -45,13 +48,23 @@ def load_placement(path: Path) -> tuple[LoadedConfig, Placement]:
 
 
 def device_units(config_unit: UnitSpec, placement: Placement | None) -> list[DeviceUnit]:
-    """One unit for each group of LLMs, with a pool of its own; without a placement one, on the first device."""
+    """One unit for each group of LLMs, with a pool of its own; without a placement one, on the first devices.
+
+    Raises:
+        PlanError: there are not as many devices as it is to be spread over, or they differ.
+    """
     if placement is None:
-        return [DeviceUnit(config_unit, jax.devices()[0])]
+        return [DeviceUnit(config_unit, first_devices(config_unit))]
     specs = {llm.name: llm for llm in config_unit.llms}
-    devices = jax.local_devices()
     return [
-        DeviceUnit(replace(config_unit, llms=tuple(specs[llm.name] for llm in unit.llms)), devices[unit.devices[0]])
+        DeviceUnit(
+            replace(
+                config_unit,
+                llms=tuple(specs[llm.name] for llm in unit.llms),
+                tensor_parallel=len(unit.devices),
+            ),
+            find_devices(unit.devices),
+        )
         for unit in placement.units
         if unit.llms
     ]
@@ -59,15 +72,14 @@ def device_units(config_unit: UnitSpec, placement: Placement | None) -> list[Dev
 
 def _complaints(placement: Placement) -> Iterator[str]:
     """What this server cannot do."""
-    available = len(jax.local_devices())
     taken: dict[int, int] = {}
     names: set[str] = set()
     for index, unit in enumerate(placement.units):
         if not unit.llms:
             continue
         at = f"units.{index}"
-        yield from _unit_complaints(unit, at, available)
-        for device in unit.devices[:1]:
+        yield from _unit_complaints(unit, at)
+        for device in unit.devices:
             if device in taken:
                 yield f"{at}.devices: device {device} has units.{taken[device]} already"
             taken.setdefault(device, index)
@@ -79,20 +91,21 @@ def _complaints(placement: Placement) -> Iterator[str]:
         yield "units: none of them has an LLM"
 
 
-def _unit_complaints(unit: PlacedUnit, at: str, available: int) -> Iterator[str]:
+def _unit_complaints(unit: PlacedUnit, at: str) -> Iterator[str]:
     if unit.node != 0:
         yield f"{at}.node: is {unit.node}, and one server serves one node: write a file for each node, with node 0"
-    if len(unit.devices) != 1:
-        yield (
-            f"{at}.devices: are {len(unit.devices)}; a unit has one device, for tensor parallelism is not "
-            "built yet: place with meshes of one GPU"
-        )
-    for device in unit.devices[:1]:
-        if device >= available:
-            yield f"{at}.devices: there is no device {device}; this machine has {available}"
+    if len(unit.devices) not in DEGREES:
+        yield f"{at}.devices: are {len(unit.devices)}; a unit has 1, 2, 4 or 8"
+    try:
+        find_devices(unit.devices)
+    except PlanError as error:
+        yield f"{at}.devices: {error}"
     for number, llm in enumerate(unit.llms):
-        if llm.tensor_parallel > 1 and len(unit.devices) == 1:
-            yield f"{at}.llms.{number}.tensor_parallel: is {llm.tensor_parallel} on one device; only 1 can be served"
+        if llm.tensor_parallel != len(unit.devices):
+            yield (
+                f"{at}.llms.{number}.tensor_parallel: is {llm.tensor_parallel}, but an LLM is spread over all "
+                f"{len(unit.devices)} devices of its unit"
+            )
         if not llm.source:
             yield f"{at}.llms.{number}.source: is missing: add the checkpoint's folder, demo:NAME or random:CONFIG.json"
 

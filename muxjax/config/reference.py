@@ -43,13 +43,14 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("logging", LoggingConfig),
     ("compile", CompileConfig),
 )
+_KEYS = ("llms", "architectures", "tensor_parallel")
 _NAMES = {int: "whole number", float: "number", str: "text", Path: "path", SLOConfig: "section", TLSConfig: "section"}
 
 
 def reference(example: str) -> str:
     """The page, with an example's text in it."""
     lines = [_HEAD.format(example=example)]
-    lines += ["\n\n".join(f"`{name}`: {Config.model_fields[name].description}" for name in ("llms", "architectures"))]
+    lines += ["\n\n".join(f"`{name}`: {Config.model_fields[name].description}" for name in _KEYS)]
     for title, section in _SECTIONS:
         lines += ["", f"## {title}", "", inspect.getdoc(section) or "", ""]
         lines += ["| key | value | default | meaning |", "|---|---|---|---|"]

@@ -83,9 +83,12 @@ class PoolConfig(Section):
     memory: Bytes | None = Field(
         default=None,
         gt=0,
-        description="Size of the pool, such as `2GiB`. Default: `512MiB` on a CPU, 40% of the memory of a GPU.",
+        description="Size of the pool on each device, such as `2GiB`. Default: `512MiB` on a CPU, 40% of the memory of "
+        "a GPU.",
     )
-    blocks: int | None = Field(default=None, ge=2, description="Size of the pool in head blocks, instead of `memory`.")
+    blocks: int | None = Field(
+        default=None, ge=2, description="Size of the pool on each device in head blocks, instead of `memory`."
+    )
     block_tokens: int = Field(
         default=32, ge=1, le=1024, description="Tokens of a head block, for heads of `lane` elements."
     )
@@ -263,6 +266,11 @@ class Config(Section):
         default_factory=list,
         description="Python modules to import first, which register architectures of your own "
         "([extending.md](extending.md)).",
+    )
+    tensor_parallel: Literal[1, 2, 4, 8] = Field(
+        default=1,
+        description="Over how many devices of this machine, the first ones, every LLM is spread: `1`, `2`, `4` or `8`. "
+        "It must divide an LLM's query heads, and its KV heads or be a multiple of them. Default: `1`.",
     )
     pool: PoolConfig = Field(default_factory=lambda: PoolConfig())
     scheduler: SchedulerConfig = Field(default_factory=lambda: SchedulerConfig())

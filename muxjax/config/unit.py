@@ -1,6 +1,8 @@
 """What the engine needs to know of a configuration, with the defaults that depend on the device."""
 
 import importlib
+from collections import Counter
+from collections.abc import Sequence
 
 import jax
 
@@ -14,7 +16,7 @@ _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def unit_spec(config: Config) -> UnitSpec:
-    """The unit of all configured LLMs on this process's device; their architectures are known from now on.
+    """The unit of all configured LLMs; their architectures are known from now on.
 
     Raises:
         PlanError: a module with architectures cannot be imported.
@@ -38,7 +40,29 @@ def unit_spec(config: Config) -> UnitSpec:
         ),
         pool=_pool_spec(config.pool, config.pool.dtype or dtype),
         scheduling=SchedulingSpec(**config.scheduler.model_dump(exclude_none=True)),
+        tensor_parallel=config.tensor_parallel,
     )
+
+
+def first_devices(spec: UnitSpec) -> tuple[jax.Device, ...]:
+    """As many as the unit is spread over. Raises PlanError where there are not so many, or they differ."""
+    try:
+        return find_devices(range(spec.tensor_parallel))
+    except PlanError as error:
+        raise PlanError(f"tensor_parallel: is {spec.tensor_parallel}, but {error}") from None
+
+
+def find_devices(numbers: Sequence[int]) -> tuple[jax.Device, ...]:
+    """This machine's devices with these numbers, for one unit. Raises PlanError where some are not there, or differ."""
+    available = jax.local_devices()
+    if missing := [str(number) for number in numbers if number >= len(available)]:
+        raise PlanError(f"there is no device {' and no device '.join(missing)}; this machine has {len(available)}")
+    devices = tuple(available[number] for number in numbers)
+    kinds = Counter(device.device_kind for device in devices)
+    if len(kinds) > 1:
+        found = " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        raise PlanError(f"the devices must be of one kind, for each has the same part of the work: they are {found}")
+    return devices
 
 
 def _import_architectures(config: Config) -> None:

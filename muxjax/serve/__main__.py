@@ -48,7 +48,7 @@ def _run(options: argparse.Namespace) -> int:
         return _NO_DEVICE
     try:
         units = device_units(unit_spec(config), placement)
-        plans = [(plan_unit(unit.spec), unit.device) for unit in units]
+        plans = [(plan_unit(unit.spec), unit.devices) for unit in units]
     except PlanError as error:
         raise loaded.error(str(error).splitlines()) from error
     if options.check:
@@ -72,7 +72,7 @@ def _override(config: Config, options: argparse.Namespace) -> Config:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m muxjax.serve",
-        description="Serve several LLMs from one device and one pool of memory.",
+        description="Serve several LLMs from shared devices and one pool of memory.",
         epilog="The first Ctrl-C or SIGTERM lets running requests finish, the second one stops at once. "
         "Exit codes: 0 stopped when asked to, 1 nothing could be served, 2 wrong configuration or address.",
     )

@@ -33,8 +33,8 @@ from muxjax.serving.trace import TraceWriter
 
 _log = logging.getLogger(__name__)
 
-type DevicePlans = Sequence[tuple[UnitPlan, jax.Device]]
-"""The units, each with the device that it has for itself."""
+type DevicePlans = Sequence[tuple[UnitPlan, tuple[jax.Device, ...]]]
+"""The units, each with the devices that it has for itself."""
 
 _SETTLED = (LLMState.READY, LLMState.FAILED)
 
@@ -68,7 +68,7 @@ class Application:
             loop.call_soon_threadsafe(self._news.put_nowait, news)
 
         engines = [
-            Engine(plan, report, trace, device) for (plan, device), trace in itertools.zip_longest(plans, traces)
+            Engine(plan, report, trace, devices) for (plan, devices), trace in itertools.zip_longest(plans, traces)
         ]
         self._unit = Router(engines)
         limits = config.server

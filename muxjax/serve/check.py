@@ -13,19 +13,21 @@ from muxjax.config.schema import ServerConfig
 from muxjax.serving.executor.kernels import kernel_choices
 from muxjax.serving.plan import UnitPlan
 
+Devices = tuple[jax.Device, ...]
 
-def print_plans(plans: Sequence[tuple[UnitPlan, jax.Device]], config: Config, console: Console) -> None:
-    """Every unit's plan, under a line with its device if there are several."""
-    for index, (plan, device) in enumerate(plans):
+
+def print_plans(plans: Sequence[tuple[UnitPlan, Devices]], config: Config, console: Console) -> None:
+    """Every unit's plan, under a line with its devices if there are several units."""
+    for index, (plan, devices) in enumerate(plans):
         if len(plans) > 1:
-            console.print(f"unit {index}, on {device}:", highlight=False)
-        print_plan(plan, config, console)
+            console.print(f"unit {index}, on {', '.join(map(str, devices))}:", highlight=False)
+        print_plan(plan, devices, config, console)
         if index + 1 < len(plans):
             console.print()
 
 
-def print_plan(plan: UnitPlan, config: Config, console: Console) -> None:
-    """The memory table (quotas in head blocks, and in tokens), and what the device decided."""
+def print_plan(plan: UnitPlan, devices: Devices, config: Config, console: Console) -> None:
+    """The memory table of each device (quotas in head blocks, and in tokens), and what the devices decided."""
     table = Table(box=None, pad_edge=False)
     table.add_column("model", no_wrap=True)
     table.add_column("source", overflow="fold")
@@ -45,28 +47,44 @@ def print_plan(plan: UnitPlan, config: Config, console: Console) -> None:
         )
     console.print(table)
     console.print()
-    for line in (*_memory(plan), *_choices(plan, config)):
+    for line in (*_memory(plan, devices), *_devices(plan, devices), *_choices(plan, config)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _memory(plan: UnitPlan) -> list[str]:
+def _memory(plan: UnitPlan, devices: Devices) -> list[str]:
     weights = sum(llm.weight_bytes for llm in plan.llms)
-    needed, there = weights + plan.pool_bytes, device_bytes()
+    needed, there = weights + plan.pool_bytes, min(map(device_bytes, devices))
+    whose = "the device's" if len(devices) == 1 else "each device's"
     lines = [
         f"pool       {plan.pool.num_blocks:,} head blocks of {shown_bytes(plan.block_bytes)} = "
         f"{shown_bytes(plan.pool_bytes)} ({plan.pool.block_tokens} tokens x {plan.pool.lane} {plan.pool.dtype})",
         f"memory     {shown_bytes(weights)} weights + {shown_bytes(plan.pool_bytes)} pool = {shown_bytes(needed)} "
-        f"of the device's {shown_bytes(there)}, beside activations and programs",
+        f"of {whose} {shown_bytes(there)}, beside activations and programs",
     ]
     if needed > there:
         lines.append("           this does not fit: serve fewer models, or lower pool.memory")
     return lines
 
 
-def _choices(plan: UnitPlan, config: Config) -> list[str]:
-    device, scheduling = jax.devices()[0], plan.scheduling
+def _devices(plan: UnitPlan, devices: Devices) -> list[str]:
+    kind = f"{devices[0].device_kind} ({devices[0].platform})"
+    if len(devices) == 1:
+        return [f"device     {kind}"]
+    repeated = [
+        f"           {llm.name} has fewer KV heads than there are devices: each of its {llm.config.num_kv_heads} is on "
+        f"{len(devices) // llm.config.num_kv_heads} of them"
+        for llm in plan.llms
+        if llm.config.num_kv_heads < len(devices)
+    ]
     return [
-        f"device     {device.device_kind} ({device.platform})",
+        f"devices    {len(devices)} x {kind}; every model is spread over all, sizes above are each one's",
+        *repeated,
+    ]
+
+
+def _choices(plan: UnitPlan, config: Config) -> list[str]:
+    scheduling = plan.scheduling
+    return [
         *(f"attention  {line}" for line in attention_lines(plan)),
         f"scheduler  {scheduling.policy}, prefill chunks of up to {scheduling.max_prefill_tokens} tokens, "
         f"quotas adapted every {scheduling.quota_period:g} s",
@@ -93,9 +111,9 @@ def attention_lines(plan: UnitPlan, device: Any = None) -> list[str]:
     ]
 
 
-def device_bytes() -> int:
-    """Memory of the first device; of a CPU, the machine's."""
-    stats = jax.devices()[0].memory_stats()
+def device_bytes(device: jax.Device) -> int:
+    """Memory of a device; of a CPU, the machine's."""
+    stats = device.memory_stats()
     return int(stats["bytes_limit"]) if stats else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

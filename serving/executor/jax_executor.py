@@ -1,4 +1,4 @@
-"""Runs steps on the device: one program per job, back to back, or one for all jobs of a step."""
+"""Runs steps on the unit's device or devices: one program per job, back to back, or one for all jobs of a step."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +9,7 @@ from operator import attrgetter
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.completion import Completion
@@ -17,6 +17,7 @@ from muxjax.serving.executor.launch import Launch, PackedError, RunningJob
 from muxjax.serving.executor.llm_runtime import LLMRuntime, Program, compile_step
 from muxjax.serving.executor.packed import PackedKey, PackedPart, PackedPrograms
 from muxjax.serving.executor.program import LLMInputs
+from muxjax.serving.executor.spmd import POOL
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job import Job
 from muxjax.serving.spec import LLMSpec, Overlap, PoolSpec
@@ -30,17 +31,17 @@ class JaxExecutor:
         pool: Pool,
         spec: PoolSpec,
         max_prefill_tokens: int,
-        device: jax.Device | None = None,
+        mesh: Mesh,
         *,
         overlap: Overlap = "interleaved",
     ) -> None:
-        """Everything is on `device`; None takes the first one. `overlap` says how the jobs of a step run together."""
-        self.device = device or jax.devices()[0]
+        """Each device of `mesh` has a pool as `spec` says; `overlap` is how the jobs of a step run together."""
+        self.mesh = mesh
         self._pool = pool
         self._shape = jax.ShapeDtypeStruct(
-            (spec.num_blocks, 2, spec.block_tokens, spec.lane),
+            (mesh.size * spec.num_blocks, 2, spec.block_tokens, spec.lane),
             jnp.dtype(spec.dtype),
-            sharding=SingleDeviceSharding(self.device),
+            sharding=NamedSharding(mesh, POOL),
         )
         self._array = self._empty()
         self._max_prefill_tokens = max_prefill_tokens
@@ -51,7 +52,7 @@ class JaxExecutor:
             self._packed = PackedPrograms(self._compile_packed, self._background)
 
     def load(self, spec: LLMSpec, model: LoadedModel, max_context: int) -> LLMRuntime:
-        """Put an LLM on the device; its programs are still to compile, and then `add` lets it run."""
+        """Take an LLM that was loaded to `mesh`; its programs are still to compile, and then `add` lets it run."""
         return LLMRuntime(
             spec,
             model,
@@ -60,7 +61,7 @@ class JaxExecutor:
             max_context=max_context,
             max_prefill_tokens=self._max_prefill_tokens,
             background=self._background,
-            device=self.device,
+            mesh=self.mesh,
         )
 
     def add(self, runtime: LLMRuntime) -> None:
@@ -164,7 +165,7 @@ class JaxExecutor:
             runtime.reset()
 
     def _empty(self) -> jax.Array:
-        return jnp.zeros(self._shape.shape, self._shape.dtype, device=self.device)
+        return jnp.zeros(self._shape.shape, self._shape.dtype, device=self._shape.sharding)
 
     def _pool_is_lost(self) -> bool:
         """Whether the pool went into a job that did not give it back; waits for the jobs on the device."""

@@ -20,7 +20,8 @@ _ROWS = 16  # and as many blocks and pages: what implementations support does no
 def kernel_choices(llm: LLMPlan, pool: PoolSpec, device: Any = None) -> Mapping[str, Choice]:
     """The implementation of each operation that the LLM's programs get by themselves on a device, and why.
 
-    The operations are traced with the LLM's own shapes and options: what refuses them here refuses them there.
+    The operations are traced with the LLM's own shapes, of its heads on one device, and options: what refuses them here
+    refuses them there.
 
     Args:
         llm: as planned.
@@ -28,8 +29,8 @@ def kernel_choices(llm: LLMPlan, pool: PoolSpec, device: Any = None) -> Mapping[
         device: a jax.Device; None is JAX's first.
     """
     config = llm.config
-    kv_heads = config.num_kv_heads
-    queries = _floats(llm.spec.dtype, _ROWS, config.num_heads, config.head_dim)
+    kv_heads = llm.kv_heads
+    queries = _floats(llm.spec.dtype, _ROWS, config.num_heads // llm.tensor_parallel, config.head_dim)
     keys = _floats(llm.spec.dtype, _ROWS, kv_heads, config.head_dim)
     lane = pool.block_elements // llm.page_tokens
     view = _floats(pool.dtype, _ROWS, 2, llm.page_tokens, lane)

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.stages import Compiled
 from jaxtyping import Array, Int32
 
 from muxjax.models.load import LoadedModel
+from muxjax.models.spread import make_mesh
 from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.serving.completion import Completion
 from muxjax.serving.executor.buckets import (
@@ -36,6 +37,7 @@ from muxjax.serving.executor.program import (
     update_page_blocks,
 )
 from muxjax.serving.executor.slots import SamplingTable, SlotState
+from muxjax.serving.executor.spmd import POOL, STATE, VOCABULARY, WHOLE, spec_of, spread
 from muxjax.serving.pool import Pool
 from muxjax.serving.sampling import Sampled
 from muxjax.serving.scheduler.job import Chunk, Job, JobKind
@@ -64,12 +66,12 @@ class LLMRuntime:
         max_context: int,
         max_prefill_tokens: int,
         background: ThreadPoolExecutor,
-        device: jax.Device | None = None,
+        mesh: Mesh | None = None,
         implementation: Implementation | None = None,
     ) -> None:
         """`pool` holds the LLM's pages already; `background` compiles what is wanted later.
 
-        All of `model` is on `device`; None is the first one.
+        `model` was loaded to `mesh`; None is the first device.
 
         `implementation` of the attention kernels: None takes the best one here.
         """
@@ -79,9 +81,10 @@ class LLMRuntime:
         self._pool_shape = pool_shape
         config = model.config
         self._max_pages = -(-max_context // pool.page_tokens(spec.name))
-        self._device = device or jax.devices()[0]
-        self._sharding = SingleDeviceSharding(self._device)
-        self._table = SamplingTable(spec.max_sequences, config.vocab_size, self._device)
+        self.mesh = mesh or make_mesh(jax.devices()[:1])
+        self._whole = NamedSharding(self.mesh, WHOLE)
+        self._columns = -(-config.vocab_size // self.mesh.size) * self.mesh.size
+        self._table = SamplingTable(spec.max_sequences, config.vocab_size, self._whole)
         self.reset()
         model.decoder.unroll()  # a scan would copy each layer's weights out of their stack, step by step
         graph, params = nnx.split(model.decoder)
@@ -105,7 +108,8 @@ class LLMRuntime:
         }
         self._programs: CompiledPrograms[Program] = CompiledPrograms(self._compile, self._buckets, background)
         self._update_page_blocks = jax.jit(update_page_blocks, donate_argnums=0)
-        self._load_counts = jax.jit(SlotState.load_counts, donate_argnums=0)
+        load_counts = spread(SlotState.load_counts, self.mesh, (STATE, WHOLE, WHOLE, WHOLE), STATE)
+        self._load_counts = jax.jit(load_counts, donate_argnums=0)
 
     @property
     def programs(self) -> Mapping[ProgramKey, Program]:
@@ -137,9 +141,9 @@ class LLMRuntime:
 
     def reset(self) -> None:
         """Forget all sequences, after the device lost its state."""
-        vocab_size = self.model.config.vocab_size
-        self._state = jax.device_put(SlotState.empty(self.spec.max_sequences, vocab_size), self._device)
-        self._page_blocks = jax.device_put(self._pool.page_blocks(self.spec.name).copy(), self._device)
+        empty = SlotState.empty(self.spec.max_sequences, self._columns)
+        self._state = jax.device_put(empty, jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), STATE))
+        self._page_blocks = jax.device_put(self._pool.page_blocks(self.spec.name).copy(), self._whole)
 
     def find(self, job: Job) -> tuple[int, Program]:
         """A program for a job by itself, and its size."""
@@ -266,16 +270,21 @@ class LLMRuntime:
         return future.result()
 
     def _compile_sampler(self, seqs: int) -> Compiled:
-        row = jax.ShapeDtypeStruct((seqs,), jnp.int32, sharding=self._sharding)
-        logits = jax.ShapeDtypeStruct((seqs, self.model.config.vocab_size), jnp.float32, sharding=self._sharding)
+        row = jax.ShapeDtypeStruct((seqs,), jnp.int32, sharding=self._whole)
+        by_token = NamedSharding(self.mesh, VOCABULARY)
+        logits = jax.ShapeDtypeStruct((seqs, self._columns), jnp.float32, sharding=by_token)
         arguments = self._shapes((self._state, self._table.on_device()))
-        return jax.jit(sample_next, donate_argnums=0).lower(*arguments, row, row, logits).compile()
+        sample = spread(sample_next, self.mesh, (STATE, WHOLE, WHOLE, WHOLE, VOCABULARY), (STATE, WHOLE))
+        return jax.jit(sample, donate_argnums=0).lower(*arguments, row, row, logits).compile()
 
     def _shapes(self, arrays: Any) -> Any:
-        """What a program is compiled for: these arrays, on the LLM's device."""
-        return jax.tree.map(
-            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=self._sharding), arrays
-        )
+        """What a program is compiled for: these arrays, where they are; on all devices those of the host."""
+
+        def shape_of(array: jax.Array | np.ndarray) -> jax.ShapeDtypeStruct:
+            spec = spec_of(array) if isinstance(array, jax.Array) else WHOLE
+            return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=NamedSharding(self.mesh, spec))
+
+        return jax.tree.map(shape_of, arrays)
 
 
 def _slot(chunk: Chunk) -> int:
@@ -297,7 +306,9 @@ def compile_step(
     """
     functions = tuple(llm.functions for llm in llms)
     shapes = tuple(llm.shapes(of_one) for llm, of_one in zip(llms, sizes, strict=True))
-    forward = jax.jit(partial(run_step, functions), donate_argnums=0).lower(pool, shapes).compile()
+    specs = jax.tree.map(lambda shape: shape.sharding.spec, shapes)
+    step = spread(partial(run_step, functions), llms[0].mesh, (POOL, specs), (POOL, VOCABULARY))
+    forward = jax.jit(step, donate_argnums=0).lower(pool, shapes).compile()
     samplers = tuple(
         tuple(llm.sampler(kind, size) for kind, size in of_one.items()) for llm, of_one in zip(llms, sizes, strict=True)
     )

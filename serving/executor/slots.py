@@ -6,8 +6,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Sharding
 from jaxtyping import Array, Bool, Int32
 
+from muxjax.models.collectives import own_places
 from muxjax.serving.request import SamplingParams
 from muxjax.serving.sampling import MAX_END_IDS, MAX_LOGIT_BIAS, Sampled, SamplingOptions, TokenCounts
 
@@ -27,7 +29,8 @@ class SlotState(NamedTuple):
 
     def record(self, slots: Int32[Array, "seqs"], sampled: Sampled) -> "SlotState":
         """The state after `sampled` became the sequences' newest tokens."""
-        in_output = self.counts.in_output.at[slots, sampled.tokens].add(1)
+        places = own_places(sampled.tokens, self.counts.in_output.shape[1])
+        in_output = self.counts.in_output.at[slots, places].add(1)
         return SlotState(self.last_tokens.at[slots].set(sampled.tokens), TokenCounts(self.counts.in_prompt, in_output))
 
     def load_counts(
@@ -35,8 +38,9 @@ class SlotState(NamedTuple):
     ) -> "SlotState":
         """The state with one slot's counts made anew from a sequence's tokens, padded with the vocabulary's size."""
         vocab = self.counts.in_prompt.shape[1]
-        in_prompt = jnp.zeros(vocab, jnp.bool_).at[jnp.where(is_output, vocab, token_ids)].set(True, mode="drop")
-        in_output = jnp.zeros(vocab, jnp.int16).at[jnp.where(is_output, token_ids, vocab)].add(1, mode="drop")
+        places = own_places(token_ids, vocab)
+        in_prompt = jnp.zeros(vocab, jnp.bool_).at[jnp.where(is_output, vocab, places)].set(True, mode="drop")
+        in_output = jnp.zeros(vocab, jnp.int16).at[jnp.where(is_output, places, vocab)].add(1, mode="drop")
         counts = TokenCounts(
             self.counts.in_prompt.at[slot].set(in_prompt), self.counts.in_output.at[slot].set(in_output)
         )
@@ -46,9 +50,9 @@ class SlotState(NamedTuple):
 class SamplingTable:
     """The sampling options of the sequence in each slot, on the host and, when asked for, on the device."""
 
-    def __init__(self, num_slots: int, vocab_size: int, device: jax.Device | None = None) -> None:
-        """`device` is where it is wanted; None is the first one."""
-        self._where = device
+    def __init__(self, num_slots: int, vocab_size: int, where: Sharding | None = None) -> None:
+        """`where` it is wanted; None is the first device."""
+        self._where = where
         rows = num_slots + 1
         self._vocab_size = vocab_size
         self._columns: dict[str, np.ndarray] = {

@@ -13,9 +13,9 @@ from muxjax.models.attention import Attend, KeyValues, causal_attention
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.decoder import Decoder, DecoderLayer
-from muxjax.models.errors import CheckpointError
+from muxjax.models.errors import CheckpointError, ConfigError
 from muxjax.models.llama import Llama
-from muxjax.models.load import load_model
+from muxjax.models.load import check_tensor_parallel, load_model
 from muxjax.models.registry import register_architecture
 from muxjax.models.rope import Rotate
 from muxjax.models.weights import TensorSlot
@@ -77,6 +77,15 @@ def test_parameters_that_no_tensor_fills_are_reported(tmp_path: Path) -> None:
     config = {**TINY, "architectures": ["ForgetfulLlamaForCausalLM"]}
     with pytest.raises(CheckpointError, match="do not fill head"):
         load_model(write_checkpoint(tmp_path, config, tensors), dtype=jnp.float32)
+
+
+def test_one_that_does_not_say_how_devices_share_it_is_for_one_device_only(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(TINY))
+    check_tensor_parallel(f"random:{path}", 2)
+    path.write_text(json.dumps({**TINY, "architectures": ["ScaledLlamaForCausalLM"]}))
+    with pytest.raises(ConfigError, match="ScaledLlamaForCausalLM does not say how devices share temperature"):
+        check_tensor_parallel(f"random:{path}", 2)
 
 
 def test_reads_its_own_fields() -> None:

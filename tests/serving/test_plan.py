@@ -1,5 +1,7 @@
 """How a pool is divided before anything is loaded, and all that can be wrong with that."""
 
+from dataclasses import replace
+
 import pytest
 
 from muxjax.serving.plan import PlanError, build_scheduler, plan_unit
@@ -59,3 +61,26 @@ def test_a_pool_too_small_for_one_sequence_says_so_for_each_llm(sources):
 
 def test_a_shorter_context_makes_it_fit(sources):
     assert plan_unit(unit_spec(sources, num_blocks=8, max_context=64))
+
+
+def test_over_several_devices_each_has_its_part_of_the_weights_and_its_own_heads_blocks(sources):
+    alone = {llm.name: llm for llm in plan_unit(unit_spec({name: sources[name] for name in ("odd", "wide")})).llms}
+    plan = plan_unit(replace(unit_spec({name: sources[name] for name in ("odd", "wide")}), tensor_parallel=2))
+    for llm in plan.llms:
+        assert llm.page_blocks == alone[llm.name].page_blocks / 2
+        assert llm.page_tokens == alone[llm.name].page_tokens
+        assert 0.5 < llm.weight_bytes / alone[llm.name].weight_bytes < 0.6  # norms are whole on each
+    pool, _ = build_scheduler(plan)
+    assert pool.blocks_per_page("odd") == 3  # layers x 1 of 2 KV heads
+
+
+def test_every_llm_that_devices_cannot_share_is_named(sources):
+    with pytest.raises(PlanError) as error:
+        plan_unit(replace(unit_spec(sources), tensor_parallel=4))
+    small, wide = str(error.value).splitlines()
+    assert small.startswith("llms.small.source: ")
+    assert small.endswith(
+        "3 query heads on 1 KV heads cannot be spread over 4 devices equally (over how many they can: 1)"
+    )
+    assert wide.startswith("llms.wide.source: ")
+    assert wide.endswith("(over how many they can: 1, 2)")

@@ -1,12 +1,15 @@
 """The configuration: what a file means, and that all of its mistakes are reported at once, with their lines."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import pytest
 
 from muxjax.config import Config, ConfigurationError, load_config
 from muxjax.config.reference import reference
-from muxjax.config.unit import unit_spec
+from muxjax.config.unit import find_devices, first_devices, unit_spec
+from muxjax.serving.plan import PlanError
 from muxjax.serving.spec import SLO
 
 ROOT = Path(__file__).parents[3]
@@ -75,6 +78,22 @@ def test_sizes(tmp_path: Path, size: str, bytes_: int) -> None:
     else:
         with pytest.raises(ConfigurationError, match=r"pool.memory: must be a size such as 512MiB"):
             load_config(path)
+
+
+def test_a_degree_of_tensor_parallelism_must_be_one_that_there_is(tmp_path: Path) -> None:
+    assert complaints(tmp_path, "tensor_parallel: 3") == ["1: tensor_parallel: must be 1, 2, 4 or 8, not 3"]
+    spec = unit_spec(load_config(write(tmp_path, "tensor_parallel: 4")).config)
+    assert spec.tensor_parallel == 4
+    with pytest.raises(PlanError, match=r"tensor_parallel: is 4, but there is no device 1.*; this machine has 1"):
+        first_devices(spec)
+
+
+def test_devices_that_differ_do_not_share_llms(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [SimpleNamespace(device_kind=f"NVIDIA {kind}") for kind in ("H100", "H100", "A100")]
+    monkeypatch.setattr(jax, "local_devices", lambda: devices)
+    assert find_devices([1, 0]) == (devices[1], devices[0])
+    with pytest.raises(PlanError, match=r"one kind.*: they are 1 x NVIDIA H100 and 1 x NVIDIA A100"):
+        find_devices([1, 2])
 
 
 def test_all_mistakes_are_reported_at_once_with_their_lines(tmp_path: Path, shape: str) -> None:

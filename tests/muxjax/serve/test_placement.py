@@ -80,9 +80,14 @@ def test_two_units_serve_from_two_devices_with_the_tokens_of_one(folder: Path, m
     [
         (
             (PlacedUnit(0, (0, 1), 1.0, (llm("a", tensor_parallel=2),)),),
-            "units.0.devices: are 2; a unit has",
+            "units.0.devices: there is no device 1; this machine has 1",
         ),
-        ((unit(0, llm("a", tensor_parallel=2)),), "units.0.llms.0.tensor_parallel: is 2 on one device"),
+        (
+            (PlacedUnit(0, (0, 1, 2), 1.0, (llm("a", tensor_parallel=3),)),),
+            "units.0.devices: are 3; a unit has 1, 2, 4",
+        ),
+        ((unit(0, llm("a", tensor_parallel=2)),), "units.0.llms.0.tensor_parallel: is 2, but an LLM is spread over"),
+        ((PlacedUnit(0, (0, 0), 1.0, (llm("a", tensor_parallel=2),)),), "device 0 has units.0 already"),
         ((unit(7, llm("a")),), "units.0.devices: there is no device 7; this machine has 1"),
         ((unit(0, llm("a", source=None)),), "units.0.llms.0.source: is missing"),
         ((unit(0, llm("a"), node=1),), "units.0.node: is 1, and one server serves one node"),

@@ -1,0 +1,122 @@
+"""Models spread over several devices: who has which part of what, and that together they are the model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
+
+from muxjax.models.attention import causal_attention
+from muxjax.models.collectives import AXIS
+from muxjax.models.convert import convert
+from muxjax.models.decoder import Decoder
+from muxjax.models.errors import ConfigError
+from muxjax.models.load import load_model, save_model, weight_bytes
+from muxjax.models.spread import make_mesh
+from tests.models.checkpoints import TINY, read_golden, write_golden
+
+# Fewer KV heads than devices, with their norms over all heads; sizes that the devices do not divide; biases; experts.
+CASES: list[tuple[str, dict[str, Any], int, Any]] = [
+    ("eight_queries_on_one_kv_head_of_80", {}, 8, "int8"),
+    ("olmo2", {"num_key_value_heads": 1}, 2, None),
+    ("gpt2", {"n_inner": 75}, 4, "int8"),
+    ("qwen3_moe_with_dense_layers", {"moe_intermediate_size": 21}, 2, "int8"),
+]
+
+
+def mesh_of(devices: int) -> jax.sharding.Mesh:
+    return make_mesh(jax.devices()[:devices])
+
+
+def leaves(decoder: Decoder) -> dict[str, Any]:
+    return {".".join(map(str, path)): leaf.get_value() for path, leaf in nnx.to_flat_state(nnx.state(decoder))}
+
+
+def logits(decoder: Decoder, mesh: jax.sharding.Mesh, token_ids: list[int]) -> np.ndarray:
+    """Of every token, by the devices together."""
+    graph, state = nnx.split(decoder)
+    arrays, structure = jax.tree.flatten(state)
+
+    def run(arrays: list[jax.Array], token_ids: jax.Array) -> jax.Array:
+        own = nnx.merge(graph, jax.tree.unflatten(structure, arrays))
+        hidden, _ = own(token_ids, jnp.arange(token_ids.size), causal_attention)
+        return own.logits(hidden)
+
+    specs = [array.sharding.spec for array in arrays]
+    on_all = jax.shard_map(
+        run, mesh=mesh, in_specs=(specs, PartitionSpec()), out_specs=PartitionSpec(None, AXIS), check_vma=False
+    )
+    return np.asarray(jax.jit(on_all)(arrays, jnp.asarray(token_ids)))
+
+
+@pytest.mark.parametrize(("case", "changed", "devices", "quantization"), CASES)
+def test_the_parts_together_are_the_model(
+    tmp_path: Path, case: str, changed: dict[str, Any], devices: int, quantization: Any
+) -> None:
+    golden = read_golden(case)
+    source = write_golden(tmp_path, {**golden, "config": golden["config"] | changed})
+    one, many = (
+        load_model(source, dtype=jnp.float32, quantization=quantization, mesh=mesh_of(number))
+        for number in (1, devices)
+    )
+    vocab = one.config.vocab_size
+    alone = logits(one.decoder, mesh_of(1), golden["prompt"])
+    together = logits(many.decoder, mesh_of(devices), golden["prompt"])
+    assert together.shape[1] == -(-vocab // devices) * devices
+    np.testing.assert_allclose(together[:, :vocab], alone, atol=5e-5)
+    assert np.all(together[:, vocab:] < alone.min() - 1000)
+    planned = weight_bytes(source, dtype=jnp.float32, quantization=quantization, devices=devices)
+    for device in range(devices):
+        parts = [array.addressable_shards[device].data for array in jax.tree.leaves(leaves(many.decoder))]
+        assert sum(part.nbytes for part in parts) == planned
+
+
+@pytest.mark.parametrize("write", ["safetensors", "orbax", "random"])
+def test_wherever_weights_come_from_each_device_gets_the_same_part_of_them(tmp_path: Path, write: str) -> None:
+    config = {**TINY, "num_attention_heads": 4, "num_key_value_heads": 1}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    source: str | Path = f"random:{tmp_path / 'config.json'}"
+    if write != "random":
+        save_model(tmp_path / "orbax", load_model(source, dtype=jnp.float32))
+        source = tmp_path / "orbax"
+    if write == "safetensors":
+        (tmp_path / "hf").mkdir()
+        convert(source, tmp_path / "hf")
+        source = tmp_path / "hf"
+    one, many = (leaves(load_model(source, dtype=jnp.float32, mesh=mesh_of(number)).decoder) for number in (1, 4))
+    groups = one["layers.0.attention.qkv"]  # [hidden, 1, 4 + 2, dim]
+    assert groups.shape[1:3] == (1, 6)
+    for device, shard in enumerate(many["layers.0.attention.qkv"].addressable_shards):
+        np.testing.assert_array_equal(shard.data[:, 0], groups[:, 0, [device, 4, 5]])
+    for name, cut in {
+        "layers.1.attention.out": PartitionSpec(AXIS, None),
+        "layers.1.mlp.gate_up": PartitionSpec(None, None, AXIS),
+        "layers.1.mlp.down": PartitionSpec(AXIS, None),
+        "layers.1.mlp_norm.scale": PartitionSpec(),
+        "embedding": PartitionSpec(AXIS, None),
+    }.items():
+        array = many[name]
+        assert array.sharding.is_equivalent_to(NamedSharding(mesh_of(4), cut), array.ndim), name
+        np.testing.assert_array_equal(np.asarray(array)[: one[name].shape[0]], one[name])
+
+
+def test_eight_bits_are_those_of_one_device(tmp_path: Path) -> None:
+    source = write_golden(tmp_path, read_golden("gpt2"))
+    one, many = (
+        leaves(load_model(source, dtype=jnp.float32, quantization="int8", mesh=mesh_of(number)).decoder)
+        for number in (1, 4)
+    )
+    for name in ("layers.0.mlp.down", "layers.0.mlp.up", "layers.1.attention.out", "positions"):
+        np.testing.assert_array_equal(np.asarray(many[name].values), one[name].values)
+        np.testing.assert_array_equal(np.asarray(many[name].scales), one[name].scales)
+
+
+def test_heads_that_devices_cannot_share_are_refused(tmp_path: Path) -> None:
+    source = write_golden(tmp_path, read_golden("olmo2"))
+    with pytest.raises(ConfigError, match=r"6 query heads on 2 KV heads cannot be spread over 4 devices .*: 1, 2"):
+        load_model(source, dtype=jnp.float32, mesh=mesh_of(4))
