@@ -1,16 +1,20 @@
 """An LLM's compiled decode programs alone: no scheduler, no requests, no tokens to hand out."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.executor.program import DecodeInputs, Programs, sample_next
 from muxjax.serving.executor.slots import SamplingTable, SlotState
+from muxjax.serving.executor.spmd import POOL, STATE, VOCABULARY, WHOLE, spread
 from muxjax.serving.pool import Pool
 from muxjax.serving.spec import PoolSpec
 
@@ -23,8 +27,20 @@ class BareDecode:
     The programs, the pool's layout and the donated state are those that the engine runs.
     """
 
-    def __init__(self, model: LoadedModel, spec: PoolSpec, *, batch_size: int, first_length: int, steps: int) -> None:
-        """`first_length` tokens are in the pool at the first of the `steps`."""
+    def __init__(
+        self,
+        model: LoadedModel,
+        spec: PoolSpec,
+        *,
+        batch_size: int,
+        first_length: int,
+        steps: int,
+        mesh: Mesh | None = None,
+    ) -> None:
+        """`first_length` tokens are in the pool at the first of the `steps`.
+
+        On a `mesh` of one device programs run through `jax.shard_map`, as the engine's do; without one they do not.
+        """
         config = model.config
         books = Pool(spec.num_blocks, spec.block_elements)
         books.add_llm(_LLM, config.num_layers, config.num_kv_heads, config.head_dim)
@@ -47,8 +63,13 @@ class BareDecode:
         self._options = SamplingTable(batch_size, config.vocab_size).on_device()
         head_dim = spec.block_elements // books.page_tokens(_LLM)
         programs = Programs(graph, structure, head_dim=head_dim, max_context=config.max_context)
-        self._forward = jax.jit(programs.decode, donate_argnums=1)
-        self._sample = jax.jit(sample_next, donate_argnums=0)
+        decode: Callable[..., Any] = programs.decode
+        sample: Callable[..., Any] = sample_next
+        if mesh is not None:
+            decode = spread(decode, mesh, (WHOLE, POOL, WHOLE, WHOLE, WHOLE), (POOL, VOCABULARY))
+            sample = spread(sample, mesh, (STATE, WHOLE, WHOLE, WHOLE, VOCABULARY), (STATE, WHOLE))
+        self._forward = jax.jit(decode, donate_argnums=1)
+        self._sample = jax.jit(sample, donate_argnums=0)
         self._run_step(self._inputs[0])
 
     def seconds(self) -> float:
