@@ -11,6 +11,7 @@ import pytest
 from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
+from muxjax.models import registry
 from muxjax.models.attention import causal_attention
 from muxjax.models.collectives import AXIS
 from muxjax.models.convert import convert
@@ -19,6 +20,7 @@ from muxjax.models.errors import ConfigError
 from muxjax.models.load import load_model, save_model, weight_bytes
 from muxjax.models.spread import make_mesh
 from tests.models.checkpoints import TINY, read_golden, write_golden
+from tests.models.test_extending import FILES
 
 # Fewer KV heads than devices, with their norms over all heads; sizes that the devices do not divide; biases; experts.
 CASES: list[tuple[str, dict[str, Any], int, Any]] = [
@@ -114,6 +116,23 @@ def test_eight_bits_are_those_of_one_device(tmp_path: Path) -> None:
     for name in ("layers.0.mlp.down", "layers.0.mlp.up", "layers.1.attention.out", "positions"):
         np.testing.assert_array_equal(np.asarray(many[name].values), one[name].values)
         np.testing.assert_array_equal(np.asarray(many[name].scales), one[name].scales)
+
+
+def test_a_layer_of_ones_own_that_is_made_of_muxjaxs_parts_is_spread_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/extending.md says of the one that it shows."""
+    monkeypatch.setattr(registry, "_architectures", dict(registry._architectures))
+    exec(FILES["parallel.py"], {"__name__": "parallel"})
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**TINY, "architectures": ["ParallelForCausalLM"]}))
+    one, two = (
+        logits(
+            load_model(f"random:{path}", dtype=jnp.float32, mesh=mesh_of(number)).decoder, mesh_of(number), [3, 1, 4]
+        )
+        for number in (1, 2)
+    )
+    np.testing.assert_allclose(two[:, : one.shape[1]], one, atol=1e-5)
 
 
 def test_heads_that_devices_cannot_share_are_refused(tmp_path: Path) -> None:

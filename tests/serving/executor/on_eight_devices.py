@@ -12,12 +12,13 @@ from jax.sharding import NamedSharding
 
 from muxjax.models.load import load_model
 from muxjax.models.spread import make_mesh
-from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.executor.llm_runtime import LLMRuntime, compile_step
 from muxjax.serving.executor.program import sample_next
 from muxjax.serving.executor.slots import SamplingTable, SlotState
 from muxjax.serving.executor.spmd import POOL, STATE, VOCABULARY, WHOLE, spread
 from muxjax.serving.plan import build_scheduler, plan_unit
 from muxjax.serving.request import SamplingParams
+from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.spec import LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 from tests.models.checkpoints import read_golden, write_golden
 from tests.serving.unit_under_test import Client, greedy, running
@@ -68,36 +69,47 @@ def test_llms_that_share_devices_say_what_each_says_alone_on_one(tmp_path: Path,
         assert result.token_ids == read_golden(request_id.split()[0])["generated"], request_id
 
 
-@pytest.mark.parametrize(("case", "devices"), [("llama3_rope_untied_heads_wider_than_hidden", 2), ("gpt2", 4)])
-def test_programs_sum_twice_a_layer_and_copy_no_pool(tmp_path: Path, case: str, devices: int) -> None:
-    num_blocks = 1001
-    spec = LLMSpec("llm", str(write_golden(tmp_path, read_golden(case))), max_sequences=4)
-    plan = plan_unit(UnitSpec((spec,), PoolSpec(num_blocks), SchedulingSpec(max_prefill_tokens=64), devices))
+def test_programs_sum_twice_a_layer_and_copy_no_pool(tmp_path: Path) -> None:
+    """Those of one job, and those of several jobs of two LLMs."""
+    num_blocks, devices = 1001, 2
+    cases = ("llama3_rope_untied_heads_wider_than_hidden", "gpt2")
+    specs = tuple(LLMSpec(case, str(write_golden(tmp_path / case, read_golden(case)))) for case in cases)
+    plan = plan_unit(UnitSpec(specs, PoolSpec(num_blocks), SchedulingSpec(max_prefill_tokens=64), devices))
     pool, _ = build_scheduler(plan)
     mesh = make_mesh(jax.devices()[:devices])
     shape = jax.ShapeDtypeStruct((devices * num_blocks, 2, 32, 128), jnp.float32, sharding=NamedSharding(mesh, POOL))
     with ThreadPoolExecutor(1) as background:
-        runtime = LLMRuntime(
-            spec,
-            load_model(spec.source, dtype=jnp.float32, mesh=mesh),
-            pool,
-            shape,
-            max_context=128,
-            max_prefill_tokens=64,
-            background=background,
-            mesh=mesh,
+        first, second = (
+            LLMRuntime(
+                spec,
+                load_model(spec.source, dtype=jnp.float32, mesh=mesh),
+                pool,
+                shape,
+                max_context=128,
+                max_prefill_tokens=64,
+                background=background,
+                mesh=mesh,
+            )
+            for spec in specs
         )
-        assert len(list(runtime.compile_needed(background))) == 3
-        for key, program in runtime.programs.items():
-            text = program.forward.as_text()
-            found = re.findall(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(", text)
-            assert found == ["all-reduce"] * (2 * runtime.model.config.num_layers + 1), key  # and one of the embedding
-            own_pool = num_blocks * 2 * 32 * 128
-            copies = re.findall(r"copy[\w.-]* = \w+\[([\d,]+)\]", text)
-            assert not [sizes for sizes in copies if np.prod([int(size) for size in sizes.split(",")]) >= own_pool], key
-            memory = program.forward.memory_analysis()
-            assert memory.alias_size_in_bytes >= own_pool * 4, f"{key}: the pool is not donated"
-            assert memory.temp_size_in_bytes < own_pool, key
+    decode, prefill = {JobKind.DECODE: 4}, {JobKind.PREFILL: 64}
+    for llms, sizes in (
+        ([first], [decode]),
+        ([second], [prefill]),
+        ([first, second], [prefill | decode, decode]),
+    ):
+        program = compile_step(llms, shape, sizes).forward
+        text = program.as_text()
+        sums = re.findall(r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\(", text)
+        wanted = sum(2 * llm.model.config.num_layers + 1 for llm in llms)  # one for the embedding
+        assert set(sums) == {"all-reduce"}, sizes
+        assert len(sums) == wanted or (len(llms) > 1 and len(sums) < wanted), sizes  # XLA joins those of two LLMs
+        own_pool = num_blocks * 2 * 32 * 128
+        copies = re.findall(r"copy[\w.-]* = \w+\[([\d,]+)\]", text)
+        assert all(np.prod([int(size) for size in copied.split(",")]) < own_pool for copied in copies), sizes
+        memory = program.memory_analysis()
+        assert memory.alias_size_in_bytes >= own_pool * 4, "the pool is not donated"
+        assert memory.temp_size_in_bytes < own_pool, sizes
 
 
 OPTIONS = [
