@@ -1,10 +1,13 @@
 """Attention over a stream of tiles, each seen once: the online softmax of FlashAttention (Dao et al. 2022, Alg. 1)."""
 
+import math
 from typing import NamedTuple, Self
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
+
+LOG2_E = math.log2(math.e)
 
 
 def attention_scores(
@@ -17,6 +20,13 @@ def attention_scores(
     products = jnp.einsum("...rd,...td->...rt", queries, keys, precision=lax.Precision.HIGHEST)
     scores = products * jnp.float32(sm_scale)
     return scores if soft_cap is None else soft_cap * jnp.tanh(scores / soft_cap)
+
+
+def log2_scores(products: Float[Array, "*shape"], sm_scale: float, soft_cap: float | None) -> Float[Array, "*shape"]:
+    """`attention_scores` of products of queries and keys, times log2(e): GPUs have exp2, not exp."""
+    if soft_cap is None:
+        return products * (sm_scale * LOG2_E)
+    return jnp.tanh(products * (sm_scale / soft_cap)) * (soft_cap * LOG2_E)
 
 
 class OnlineSoftmax(NamedTuple):

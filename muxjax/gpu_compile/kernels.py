@@ -111,10 +111,10 @@ _PROGRAMS = MappingProxyType({"paged_decode": _decode, "ragged_prefill": _prefil
 
 
 def _attention_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:
-    """Room for the output in float32 from each of 16 splits of the tokens, and for a page of each sequence."""
+    """Room for the output in float32 from each of 32 splits of the tokens, and for a page of each sequence."""
     queries, _, _, pool, page_blocks, page_table = arguments[:6]
     page = page_table.shape[0] * page_blocks.shape[1] * math.prod(pool.shape[1:])
-    return 4 * (16 * math.prod(queries.shape) + 4 * page)
+    return 4 * (32 * math.prod(queries.shape) + 4 * page)
 
 
 def _heads(rows: int, q_heads: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:

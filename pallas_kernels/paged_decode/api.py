@@ -8,11 +8,12 @@ from jaxtyping import Array, Float, Int
 from muxjax.pallas_kernels.attention_inputs import check_attention_inputs, pad_heads
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
 from muxjax.pallas_kernels.paged_decode.cpu import paged_decode_cpu
+from muxjax.pallas_kernels.paged_decode.mosaic import paged_decode_mosaic
 from muxjax.pallas_kernels.paged_decode.triton import paged_decode_triton
 from muxjax.pallas_kernels.paged_decode.xla import paged_decode_xla
 
 IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
-    {"cpu": paged_decode_cpu, "triton": paged_decode_triton, "xla": paged_decode_xla}
+    {"cpu": paged_decode_cpu, "mosaic": paged_decode_mosaic, "triton": paged_decode_triton, "xla": paged_decode_xla}
 )
 
 
@@ -47,7 +48,7 @@ def paged_decode(
         sm_scale: what scores are multiplied by, usually dim ** -0.5.
         sliding_window: how many of the last tokens are seen, the new one counted; None for all.
         soft_cap: scores become `soft_cap * tanh(score / soft_cap)`; None leaves them.
-        implementation: "cpu", "triton", "xla", or None for the best one here.
+        implementation: "cpu", "mosaic", "triton", "xla", or None for the best one here.
 
     Returns:
         Attention in the dtype of queries; computed in float32.

@@ -4,9 +4,7 @@ A program attends with the queries of one KV head to one piece of a sequence; a 
 """
 
 import functools
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,13 +14,12 @@ from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Float32, Int
 
 from muxjax.pallas_kernels.implementation import interpreted
+from muxjax.pallas_kernels.online_softmax import log2_scores
 from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces, multiprocessors
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 MIN_LANE, MAX_LANE = 16, 256
 MIN_ROWS, MAX_ROWS = 16, 64  # a product on tensor cores has 16 rows; the sums of more than 64 do not fit in registers
-LOG2_E = math.log2(math.e)
-Ref = Any  # Pallas has no type for the references that kernels get
 State = tuple[Array, Array, Array]  # of the online softmax: peak, total and weighted
 
 
@@ -109,15 +106,15 @@ def _check_supported(queries: Array, keys: Array, pool: Array) -> None:
 
 def _attend_to_piece(
     pieces: Pieces,
-    queries_ref: Ref,
-    keys_ref: Ref,
-    values_ref: Ref,
-    pool_ref: Ref,
-    page_blocks_ref: Ref,
-    page_table_ref: Ref,
-    peak_ref: Ref,
-    total_ref: Ref,
-    weighted_ref: Ref,
+    queries_ref: jax.Ref,
+    keys_ref: jax.Ref,
+    values_ref: jax.Ref,
+    pool_ref: jax.Ref,
+    page_blocks_ref: jax.Ref,
+    page_table_ref: jax.Ref,
+    peak_ref: jax.Ref,
+    total_ref: jax.Ref,
+    weighted_ref: jax.Ref,
     *,
     tile_tokens: int,
     sm_scale: float,
@@ -132,11 +129,6 @@ def _attend_to_piece(
     query_mask = jnp.broadcast_to(is_query[:, None], (row.size, lane))
     dtype = jnp.promote_types(queries_ref.dtype, pool_ref.dtype)
     seq = pieces.owner[piece]
-
-    def scaled(products: Float32[Array, "*shape"]) -> Float32[Array, "*shape"]:
-        if soft_cap is None:
-            return products * (sm_scale * LOG2_E)
-        return jnp.tanh(products * (sm_scale / soft_cap)) * (soft_cap * LOG2_E)
 
     @pl.when(seq < seqs)
     def _attend() -> None:
@@ -155,14 +147,14 @@ def _attend_to_piece(
                 plgpu.load(pool_ref.at[block, half, offset, column], mask=mask, other=0).astype(dtype)
                 for half in (0, 1)
             )
-            scores = jnp.where(visible, scaled(_product(queries, keys.T)), -jnp.inf)
+            scores = jnp.where(visible, log2_scores(_product(queries, keys.T), sm_scale, soft_cap), -jnp.inf)
             new_peak = jnp.maximum(peak, scores.max(axis=1))
             weights, decay = jnp.exp2(scores - new_peak[:, None]), jnp.exp2(peak - new_peak)
             added = _product(weights.astype(dtype), values)
             return new_peak, total * decay + weights.sum(axis=1), weighted * decay[:, None] + added
 
         own_key, own_value = (ref[seq, kv_head].astype(jnp.float32) for ref in (keys_ref, values_ref))
-        own_score = scaled((queries.astype(jnp.float32) * own_key).sum(axis=1))
+        own_score = log2_scores((queries.astype(jnp.float32) * own_key).sum(axis=1), sm_scale, soft_cap)
         is_first = piece == pieces.starts[seq]
         start = (
             jnp.where(is_first, own_score, -jnp.inf),
@@ -181,12 +173,12 @@ def _product(left: Float[Array, "rows inner"], right: Float[Array, "inner column
 
 
 def _merge_pieces(
-    starts_ref: Ref,
-    kv_lens_ref: Ref,
-    peak_ref: Ref,
-    total_ref: Ref,
-    weighted_ref: Ref,
-    output_ref: Ref,
+    starts_ref: jax.Ref,
+    kv_lens_ref: jax.Ref,
+    peak_ref: jax.Ref,
+    total_ref: jax.Ref,
+    weighted_ref: jax.Ref,
+    output_ref: jax.Ref,
     *,
     tile_pieces: int,
 ) -> None:

@@ -17,6 +17,7 @@ from muxjax.pallas_kernels.paged_decode import paged_decode
         ("triton", 512, 1, "float32", "a power of two from 16 to 256, not 512"),
         ("triton", 64, 65, "float32", "at most 64 query heads per KV head, not 65"),
         ("triton", 64, 1, "int8", "float32, bfloat16 and float16, not float32, int8"),
+        ("mosaic", 64, 1, "float32", "both bfloat16 or both float16, not float32, float32"),
     ],
 )
 def test_says_what_it_does_not_take(
