@@ -1,6 +1,6 @@
 """What a mesh can hold, as MuxServe's code has it: memory, compute shares, and the meshes a node splits into."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from muxjax.placement.problem import LLM
 
@@ -17,8 +17,12 @@ def weight_budget_gb(memory_gb: float) -> float:
 
 def kv_budget_gb(memory_gb: float, llms: Iterable[LLM]) -> float:
     """What weights and activations leave of a mesh's memory."""
-    llms = list(llms)
-    return max(0.0, memory_gb * _USABLE - sum(llm.shape.weight_gb for llm in llms) - len(llms) * _ACTIVATIONS_GB)
+    return kv_left_gb(memory_gb, [llm.shape.weight_gb for llm in llms])
+
+
+def kv_left_gb(memory_gb: float, weights_gb: Sequence[float]) -> float:
+    """The same, given each LLM's weights."""
+    return max(0.0, memory_gb * _USABLE - sum(weights_gb) - len(weights_gb) * _ACTIVATIONS_GB)
 
 
 def average_use(memory_gb: float, llms: Iterable[LLM]) -> float:

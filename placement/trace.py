@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from muxjax.placement.errors import PlacementError
+from muxjax.placement.rate_curve import has_curves, read_curves
 
 _TIMES = ("t", "time", "timestamp", "TIMESTAMP")
 _PROMPTS = ("prompt_len", "input_length", "ContextTokens")
@@ -21,8 +22,8 @@ class TraceLoad:
 
     Attributes:
         rate: requests/s over the trace's span.
-        prompt_len: mean tokens of its prompts.
-        output_len: mean tokens of its completions.
+        prompt_len: mean tokens of its prompts; 0 where the trace has no lengths.
+        output_len: mean tokens of its completions; likewise.
     """
 
     rate: float
@@ -48,7 +49,12 @@ class TraceRequest:
 
 
 def read_loads(path: Path) -> dict[str, TraceLoad]:
-    """The load of each model; of a trace that names none, under the name "". Raises as `read_requests`."""
+    """The load of each model, from requests or from rates over time.
+
+    Of a trace that names no models it is under the name "". Raises as `read_requests` and `read_curves`.
+    """
+    if has_curves(path):
+        return {model: TraceLoad(curve.mean, 0, 0) for model, curve in read_curves(path).items()}
     requests = read_requests(path)
     span = requests[-1].arrival if requests else 0
     if span <= 0:

@@ -16,11 +16,13 @@ from muxjax.placement.errors import PlacementError
 from muxjax.placement.known_models import find_model
 from muxjax.placement.placement import PlacedLLM, PlacedUnit
 from muxjax.placement.placement_file import read_placement
+from muxjax.placement.rate_curve import follow_curves, has_curves, read_curves
 from muxjax.placement.replay import replay
+from muxjax.placement.rules import kv_left_gb
 from muxjax.placement.trace import TraceRequest, read_requests
 from muxjax.placement.workload import Lengths, Request, make_requests
+from muxjax.serving.simulation.latencies import ServedModel
 from muxjax.serving.simulation.metrics import attainment, measure
-from muxjax.serving.simulation.plant import ServedModel
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 from muxjax.serving.statistics import Percentiles
@@ -37,7 +39,7 @@ class Workload:
         duration: seconds during which requests arrive.
         seed: of arrivals and lengths.
         variation: coefficient of variation of the gaps between arrivals; 1 is Poisson.
-        trace: a file to take arrivals and lengths from instead; None: random ones.
+        trace: a file to take arrivals and lengths from instead, or rates over time; None: random ones.
         scale: multiplies the rates of the placement.
     """
 
@@ -53,13 +55,15 @@ class Workload:
         Raises PlacementError where the trace cannot be used.
         """
         rates = {name: llm.rate * self.scale for name, llm in llms.items()}
+        lengths = {name: Lengths(llm.prompt_len, llm.output_len) for name, llm in llms.items()}
+        if self.trace is not None and has_curves(self.trace):
+            return follow_curves(read_curves(self.trace), rates, lengths, self.duration, self.seed), 0.0
         if self.trace is not None:
             trace = read_requests(self.trace)
             fitting = [request for request in trace if _fits(request)]
             if not fitting:
                 raise PlacementError(f"{self.trace}: no request has at most {_LONGEST} tokens, which an LLM can take")
             return replay(fitting, rates, self.duration), 1 - len(fitting) / len(trace)
-        lengths = {name: Lengths(llm.prompt_len, llm.output_len) for name, llm in llms.items()}
         return make_requests(rates, lengths, self.seed, duration=self.duration, variation=self.variation), 0.0
 
 
@@ -133,8 +137,9 @@ def _run_unit(at: str, unit: PlacedUnit, costs: CostModel, system: str, requests
         if llm.tensor_parallel not in costs.gpu_counts(shape):
             raise PlacementError(f"{at}: the cost table has no latencies of {llm.model} on {llm.tensor_parallel} GPUs")
         models[llm.name] = UnitLLM(ServedModel(shape, llm.tensor_parallel, llm.decode_share), llm.rate)
+    kv_gb = kv_left_gb(unit.gpus * unit.memory_per_gpu_gb, [llm.model.shape.weight_gb for llm in models.values()])
     try:
-        simulation = make_unit(SYSTEMS[system], models, unit.memory_per_gpu_gb, costs)
+        simulation = make_unit(SYSTEMS[system], models, kv_gb, costs)
     except ValueError as error:
         raise PlacementError(f"{at}: {error}") from error
     return simulation.run(requests)

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from muxjax.placement.cost.interpolated import InterpolatedTable
 from muxjax.placement.cost.table import CostTable
 from muxjax.serving.simulation.measured import MeasuredRun, read_measured
 from muxjax.serving.simulation.validation import (
@@ -50,7 +49,7 @@ def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
 
 
 def _replay(run: MeasuredRun, table: CostTable, seed: int) -> Comparison:
-    return simulate_run(run, InterpolatedTable(table), seed)
+    return simulate_run(run, table, seed)
 
 
 def show(result: dict[str, Any]) -> None:

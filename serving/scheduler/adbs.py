@@ -30,11 +30,16 @@ class ADBS:
        part, which nothing else can use.
     """
 
-    def __init__(self, period: float = 8.0) -> None:
-        """`period` is the time between adaptations of the quotas, in seconds."""
+    def __init__(self, period: float = 8.0, *, passing: bool = False) -> None:
+        """
+        Args:
+            period: seconds between adaptations of the quotas.
+            passing: whether decodes that fit beside a prefill pass those that lack compute (`start_decodes_in_turn`).
+        """
         if not period > 0:
             raise ValueError(f"period must be positive, not {period}")
         self._period = period
+        self._passing = passing
         self._adapted_at: float | None = None
         self._prefill_turns = Turns()
         self._decode_turns = Turns()
@@ -55,7 +60,7 @@ class ADBS:
                 return
             sequence = starter.queues[llm].next_prefill
             reserved = starter.memory.blocks_to_admit(sequence) if sequence is not None else 0
-        start_decodes_in_turn(starter, self._decode_turns, reserved)
+        start_decodes_in_turn(starter, self._decode_turns, reserved, passing=self._passing)
         if reserved and not starter.in_flight:
             start_decodes_in_turn(starter, self._decode_turns)
         for job in starter.started:
@@ -63,9 +68,14 @@ class ADBS:
                 self._usage.add(job.llm, starter.memory.pool.used(job.llm))
 
     def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
-        """Each step's use of the quota counts."""
+        """Each step's use of the quota counts, and its turn."""
+        self._decode_turns.served(llm)
         for used in blocks:
             self._usage.add(llm, used)
+
+    def keeps_turn(self, starter: JobStarter, llm: str) -> bool:
+        """Never: LLMs take turns."""
+        return False
 
     @property
     def next_change(self) -> float:

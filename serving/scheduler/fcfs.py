@@ -6,6 +6,7 @@ from math import inf
 
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job_starter import JobStarter, Shortage
+from muxjax.serving.scheduler.llm_queue import LLMQueue
 from muxjax.serving.scheduler.share import LLMShare
 
 
@@ -18,6 +19,10 @@ class FCFS:
     lacks compute.
     """
 
+    def __init__(self, *, strict: bool = False) -> None:
+        """With `strict` no prefill passes the oldest one, whatever that lacks, as in MuxServe's code."""
+        self._strict = strict
+
     def initial_quotas(self, pool: Pool, shares: Mapping[str, LLMShare]) -> dict[str, int]:
         """The whole pool for everyone."""
         return dict.fromkeys(shares, pool.capacity)
@@ -26,11 +31,7 @@ class FCFS:
         """The oldest prefill, then decodes by age."""
         if not starter.prefill_in_flight and self._prefill_waits_for_compute(starter, now):
             return
-        ages = {
-            llm: min(sequence.order for sequence in queue.decoding.values())
-            for llm, queue in starter.queues.items()
-            if starter.has_decode(llm)
-        }
+        ages = {llm: _age(queue) for llm, queue in starter.queues.items() if starter.has_decode(llm)}
         for llm in sorted(ages, key=ages.__getitem__):
             if starter.decode_lacks_compute(llm):
                 return
@@ -38,6 +39,11 @@ class FCFS:
 
     def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
         """Nothing is recorded."""
+
+    def keeps_turn(self, starter: JobStarter, llm: str) -> bool:
+        """If it runs alone and has the oldest sequence that decodes."""
+        ages = {name: _age(queue) for name, queue in starter.queues.items() if queue.decoding}
+        return len(starter.in_flight) == 1 and min(ages, key=ages.__getitem__) == llm
 
     @property
     def next_change(self) -> float:
@@ -48,7 +54,8 @@ class FCFS:
         """Start the oldest prefill that can start; true if it waits for compute instead."""
         heads = {llm: queue.next_prefill for llm, queue in starter.queues.items()}
         reserved = 0
-        for sequence in sorted(filter(None, heads.values()), key=lambda sequence: sequence.order):
+        oldest_first = sorted(filter(None, heads.values()), key=lambda sequence: sequence.order)
+        for sequence in oldest_first[:1] if self._strict else oldest_first:
             if reserved and sequence.slot is None:
                 continue
             shortage = starter.prefill_shortage(sequence.llm)
@@ -60,3 +67,7 @@ class FCFS:
             if shortage is not Shortage.SLOTS:
                 reserved = starter.memory.blocks_to_admit(sequence)
         return False
+
+
+def _age(queue: LLMQueue) -> int:
+    return min([sequence.order for sequence in queue.decoding.values()])

@@ -24,6 +24,10 @@ class Policy(Protocol):
         """A decode in flight goes on for more steps; `blocks`: the head blocks that the LLM holds at each's start."""
         ...
 
+    def keeps_turn(self, starter: JobStarter, llm: str) -> bool:
+        """Whether the LLM's decode, when it ends and nothing else happens, starts again before decodes that wait."""
+        ...
+
     @property
     def next_change(self) -> float:
         """When it will decide otherwise, though no job ended differently and nothing arrived; infinity: never."""

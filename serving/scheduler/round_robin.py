@@ -18,7 +18,9 @@ class RoundRobin:
     would never find it free. One that lacks blocks does not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, passing: bool = False) -> None:
+        """`passing` as in ADBS."""
+        self._passing = passing
         self._prefill_turns = Turns()
         self._decode_turns = Turns()
 
@@ -30,10 +32,15 @@ class RoundRobin:
         """One prefill and all decodes that fit, in turn."""
         waits = start_prefill_in_turn(starter, self._prefill_turns, now)
         if waits is None or waits[1] is not Shortage.COMPUTE:
-            start_decodes_in_turn(starter, self._decode_turns)
+            start_decodes_in_turn(starter, self._decode_turns, passing=self._passing)
 
     def decode_repeated(self, llm: str, blocks: Series[int]) -> None:
-        """Nothing is recorded."""
+        """Its turn is over."""
+        self._decode_turns.served(llm)
+
+    def keeps_turn(self, starter: JobStarter, llm: str) -> bool:
+        """Never: LLMs take turns."""
+        return False
 
     @property
     def next_change(self) -> float:

@@ -194,10 +194,13 @@ class Scheduler:
         """How many more steps the decode in flight goes on as it is, unless something arrives or its policy changes.
 
         That ends when one of its sequences completes, or blocks might run short. 0 while a prefill waits for what any
-        job may give back: compute, or blocks of the pool.
+        job may give back: compute, or blocks of the pool; or while another decode waits whose turn would come.
         """
         queue = self.queues[job.llm]
         if queue.completing or len(queue.decoding) != len(job.chunks):
+            return 0
+        waits = any(map(self._starter.has_decode, self.queues))
+        if waits and not self._policy.keeps_turn(self._starter, job.llm):
             return 0
         for llm, other in self.queues.items():
             shortage = other.next_prefill and not self._starter.prefill_in_flight

@@ -49,15 +49,19 @@ def start_prefill_in_turn(starter: JobStarter, turns: Turns, now: float) -> tupl
     return waits
 
 
-def start_decodes_in_turn(starter: JobStarter, turns: Turns, reserved: int = 0) -> None:
+def start_decodes_in_turn(starter: JobStarter, turns: Turns, reserved: int = 0, *, passing: bool = False) -> None:
     """Start decodes, LLM by LLM, until one lacks compute: the next ones must not take what it waits for.
 
-    An LLM of which no sequence gets the page that it needs is passed over; `reserved` blocks stay free.
+    With `passing` they may beside a prefill, as in MuxServe's code: more of the device is used, but an LLM with a large
+    share may wait for as long as one prefill follows another. An LLM of which no sequence gets the page that it needs
+    is passed over; `reserved` blocks stay free.
     """
     for llm in turns.among(starter.queues):
         if not starter.has_decode(llm):
             continue
         if starter.decode_lacks_compute(llm):
+            if passing and starter.prefill_in_flight:
+                continue
             return
         if starter.start_decode(llm, reserved):
             turns.served(llm)

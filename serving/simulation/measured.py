@@ -13,7 +13,18 @@ from muxjax.placement.model_shape import ModelShape
 from muxjax.placement.workload import Lengths
 
 MEASURED_SYSTEMS = ("spatial", "temporal", "muxserve")
-_DEFAULT_SHARE = 60
+SHAREGPT = Lengths(prompt_mean=240.0, output_mean=230.0)
+"""Prompts and completions of the power-law runs: what MuxServe's filter leaves of ShareGPT.
+
+Its placements are calculated with 161 and 337 tokens. But an LLM alone on its GPUs and seldom asked would then have
+decoded a fifth faster than its profile says it can. These means were chosen on such LLMs (spatial partitioning, alpha
+1.3, scale 0.5).
+"""
+_PREFILL_SHARES = {"llama-7b": 80, "llama-13b": 90}  # of a device; larger ones have all of it
+_GPU_GB = 80.0
+_POWER_LAW_LLM_GB, _CHATLMSYS_LLM_GB = 7.6, 9.6  # what an LLM's two processes take of each GPU beside weights and KV
+_POWER_LAW_SPATIAL_KV = 0.5  # of a GPU's memory
+_CHATLMSYS_SPATIAL_KV = {"llama-7b": 0.65, "llama-13b": 0.5, "llama-30b": 0.375, "llama-65b": 0.375}
 _MOST_DIFFERENCE = 0.2
 
 
@@ -25,8 +36,8 @@ class MeasuredLLM:
         shape: its model.
         unit: the mesh that it shared with LLMs of the same unit.
         gpus: size of that mesh.
-        decode_share: compute share of its decodes, in percent; where the file does not say, the middle of what the
-            authors' candidates have.
+        shares: compute shares of its two processes, in percent: the larger one prefills. Of the power-law runs, whose
+            files do not have them, only the first is known, and the other follows from the rate (MuxServe, Alg. 2).
         rate: requests/s that were sent.
         requests: how many. The synthetic runs gave LLMs the counts of others; so the file's own number counts.
         lengths: of its prompts and completions, on average.
@@ -36,7 +47,7 @@ class MeasuredLLM:
     shape: ModelShape
     unit: str
     gpus: int
-    decode_share: int
+    shares: tuple[int, ...]
     rate: float
     requests: int
     lengths: Lengths
@@ -65,6 +76,22 @@ class MeasuredRun:
     def throughput(self) -> float:
         """Requests/s of all LLMs."""
         return sum(llm.throughput for llm in self.llms.values())
+
+    @property
+    def is_power_law(self) -> bool:
+        """Whether it is one of the runs without compute shares in their files, which were set up in other ways."""
+        return any(len(llm.shares) == 1 for llm in self.llms.values())
+
+    def kv_gb(self, unit: str) -> float:
+        """Memory for keys and values that the unit had on its GPUs, as its configuration said."""
+        llms = [llm for llm in self.llms.values() if llm.unit == unit]
+        gpus, shape = llms[0].gpus, llms[0].shape
+        if self.system == "spatial":
+            power_law = self.is_power_law
+            part = _POWER_LAW_SPATIAL_KV if power_law else _CHATLMSYS_SPATIAL_KV.get(shape.name, _POWER_LAW_SPATIAL_KV)
+            return gpus * _GPU_GB * part
+        processes = _POWER_LAW_LLM_GB if self.is_power_law else _CHATLMSYS_LLM_GB
+        return gpus * (_GPU_GB - processes * len(llms)) - sum(llm.shape.weight_gb for llm in llms)
 
 
 def read_measured(folder: Path) -> list[MeasuredRun]:
@@ -118,7 +145,7 @@ def _llm(name: str, entry: Mapping[str, Any], system: str, rate: float, lengths:
         shape=find_model(entry["model"]),
         unit=name if system == "spatial" else place,
         gpus=int(size[0]),
-        decode_share=int(min(entry["mps"])) if "mps" in entry else _DEFAULT_SHARE,
+        shares=tuple(map(int, entry["mps"])) if "mps" in entry else (_PREFILL_SHARES.get(entry["model"], 100),),
         rate=rate,
         requests=_requests(entry),
         lengths=lengths,
@@ -141,7 +168,7 @@ def _lengths(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, Lengths]:
     for data in systems.values():
         for llm, entry in data["llms"].items():
             if "tokens_throughput" not in entry:
-                lengths.setdefault(llm, Lengths())
+                lengths.setdefault(llm, SHAREGPT)
                 continue
             output = entry["decoding_avg_batches"] * entry["decoding_batch_times"] / entry["request_num"] + 1
             total = entry["tokens_throughput"] / entry["throughput"]

@@ -1,27 +1,44 @@
 """Units of the systems that are compared: their pools, policies and plants."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
 from math import gcd
 
 from muxjax.placement.cost.cost_model import CostModel
 from muxjax.serving.pool import Pool
-from muxjax.serving.scheduler.policies import make_policy
+from muxjax.serving.scheduler.adbs import ADBS
+from muxjax.serving.scheduler.fcfs import FCFS
+from muxjax.serving.scheduler.policy import Policy
+from muxjax.serving.scheduler.round_robin import RoundRobin
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.share import LLMShare
-from muxjax.serving.simulation.plant import Plant, SerialPlant, ServedModel, SharedPlant
+from muxjax.serving.simulation.latencies import Latencies, ServedModel
+from muxjax.serving.simulation.process_plant import ProcessPlant
+from muxjax.serving.simulation.process_simulation import ProcessSimulation
+from muxjax.serving.simulation.step_plant import StepPlant
+from muxjax.serving.simulation.step_simulation import StepSimulation
 from muxjax.serving.simulation.unit_simulation import UnitSimulation
 
 BLOCK_TOKENS, HEAD_DIM = 32, 128
 BLOCK_BYTES = 2 * 2 * BLOCK_TOKENS * HEAD_DIM
 """A head block: keys and values, 16 bits each."""
-MEMORY_USED, PROCESS_GB = 0.98, 6.0
-"""What MuxServe's code leaves for weights and KV, and what an LLM's processes take of it beside them."""
-MAX_PREFILL_TOKENS = 2048
 MAX_CONTEXT = 4096
 """A prompt and a completion of the longest that the workloads have."""
-_MAX_SEQUENCES = 4096  # beyond what fits into the memory of any unit
+PROCESS_COMPUTE = 1.2
+"""Jobs of MuxServe's processes may overlap by a fifth of the device."""
+_MOST_SEQUENCES = 4096  # beyond what fits into the memory of any unit
 _NO_LIMIT = 1 << 20
+
+
+class Sharing(Enum):
+    """How the jobs of a unit share its device."""
+
+    PROCESSES = "beside one another under compute shares"
+    IN_TURN = "one at a time"
+    PACKED = "in steps, each one program"
+    INTERLEAVED = "in steps of programs back to back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +46,28 @@ class System:
     """How a unit is run.
 
     Attributes:
-        policy: which policy chooses the jobs.
-        exclusive: whether a job has the whole device, so that the next waits for its end.
+        policy: makes what chooses the jobs.
+        sharing: how jobs share the device.
+        max_prefill_tokens: of one prefill; muxjax's are chunks, which bound how long decodes wait.
+        max_sequences: of one LLM at once.
+        restarts: whether preempted requests generate their tokens anew, as in MuxServe's code.
     """
 
-    policy: str
-    exclusive: bool
+    policy: Callable[[], Policy]
+    sharing: Sharing
+    max_prefill_tokens: int = 2048
+    max_sequences: int = _MOST_SEQUENCES
+    restarts: bool = True
 
 
 SYSTEMS = {
-    "muxserve": System("adbs", exclusive=False),
-    "round_robin": System("round_robin", exclusive=False),
-    "fcfs": System("fcfs", exclusive=False),
-    "spatial": System("adbs", exclusive=False),
-    "temporal": System("fcfs", exclusive=True),
-    "muxjax": System("adbs", exclusive=True),
+    "muxserve": System(partial(ADBS, passing=True), Sharing.PROCESSES),
+    "round_robin": System(partial(RoundRobin, passing=True), Sharing.PROCESSES, max_sequences=256),
+    "fcfs": System(partial(FCFS, strict=True), Sharing.PROCESSES, max_sequences=256),
+    "spatial": System(ADBS, Sharing.IN_TURN),
+    "temporal": System(partial(FCFS, strict=True), Sharing.IN_TURN, max_sequences=256),
+    "muxjax": System(ADBS, Sharing.PACKED, max_prefill_tokens=512, restarts=False),
+    "muxjax_interleaved": System(ADBS, Sharing.INTERLEAVED, max_prefill_tokens=512, restarts=False),
 }
 
 
@@ -52,7 +76,7 @@ class UnitLLM:
     """One LLM of a unit.
 
     Attributes:
-        model: its sizes, and the GPUs and the share that it has.
+        model: its sizes, and the GPUs and the shares that it has.
         rate: requests/s.
     """
 
@@ -61,50 +85,62 @@ class UnitLLM:
 
 
 def make_unit(
-    system: System, llms: Mapping[str, UnitLLM], memory_gb: float, costs: CostModel, *, leaps: bool = True
+    system: System, llms: Mapping[str, UnitLLM], kv_gb: float, costs: CostModel, *, leaps: bool = True
 ) -> UnitSimulation:
-    """A unit whose GPUs have `memory_gb` each; `leaps` as in UnitSimulation.
+    """A unit with so much memory for keys and values on all of its GPUs together; `leaps` as in UnitSimulation.
 
     Raises:
-        ValueError: the weights leave no room for a page of each LLM.
+        ValueError: that is no room for a page of each LLM.
     """
-    pool = _make_pool(llms, memory_gb)
-    compute = 1.0 if system.exclusive else 0.0
+    if system.sharing is not Sharing.PROCESSES:
+        llms = {
+            name: replace(llm, model=replace(llm.model, prefill_share=100, decode_share=100))
+            for name, llm in llms.items()
+        }
+    models = {name: llm.model for name, llm in llms.items()}
+    scheduler = _make_scheduler(system, llms, _make_pool(models, kv_gb))
+    latencies = Latencies(costs, models)
+    if system.sharing in (Sharing.PACKED, Sharing.INTERLEAVED):
+        steps = StepPlant(latencies, costs, models, packed=system.sharing is Sharing.PACKED)
+        return StepSimulation(scheduler, steps, leaps=leaps)
+    return ProcessSimulation(scheduler, ProcessPlant(latencies, models), restarts=system.restarts, leaps=leaps)
+
+
+def _make_scheduler(system: System, llms: Mapping[str, UnitLLM], pool: Pool) -> Scheduler:
+    """Jobs of a step hold no compute, so that they start together."""
+    holds = 0.0 if system.sharing in (Sharing.PACKED, Sharing.INTERLEAVED) else 0.01
     shares = {
         name: LLMShare(
             llm.rate,
             max_context=min(pool.page_tokens(name) * (pool.max_pages(name) - 1), MAX_CONTEXT),
-            max_sequences=_MAX_SEQUENCES,
+            max_sequences=system.max_sequences,
             max_waiting=_NO_LIMIT,
-            prefill_compute=compute,
-            decode_compute=compute,
+            prefill_compute=holds * llm.model.prefill_share,
+            decode_compute=holds * llm.model.decode_share,
         )
         for name, llm in llms.items()
     }
-    scheduler = Scheduler(
+    return Scheduler(
         pool,
         shares,
-        make_policy(system.policy),
-        max_prefill_tokens=MAX_PREFILL_TOKENS,
+        system.policy(),
+        max_prefill_tokens=system.max_prefill_tokens,
         max_prefill_sequences=256,
+        compute=PROCESS_COMPUTE,
     )
-    models = {name: llm.model for name, llm in llms.items()}
-    plant: Plant = SerialPlant(costs, models) if system.exclusive else SharedPlant(costs, models)
-    return UnitSimulation(scheduler, plant, leaps=leaps)
 
 
-def _make_pool(llms: Mapping[str, UnitLLM], memory_gb: float) -> Pool:
-    """The KV memory that the weights leave. Head blocks are counted in the greatest common measure of all pages."""
-    gpus = next(iter(llms.values())).model.gpus
-    free_gb = MEMORY_USED * memory_gb * gpus - sum(llm.model.shape.weight_gb + PROCESS_GB for llm in llms.values())
+def _make_pool(models: Mapping[str, ServedModel], kv_gb: float) -> Pool:
+    """Head blocks are counted in the greatest common measure of all pages."""
     pages = {
-        name: llm.model.shape.layers * llm.model.shape.kv_heads * llm.model.shape.head_dim // HEAD_DIM
-        for name, llm in llms.items()
+        name: served.shape.layers * served.shape.kv_heads * served.shape.head_dim // HEAD_DIM
+        for name, served in models.items()
     }
     measure = gcd(*pages.values())
-    blocks = int(free_gb * 1024**3 / BLOCK_BYTES / measure)
+    blocks = int(kv_gb * 1024**3 / BLOCK_BYTES / measure)
     if blocks * measure < sum(pages.values()):
-        raise ValueError(f"the weights of {', '.join(llms)} leave {free_gb:.1f} GB of {gpus} GPUs: no room for KV")
+        gpus = next(iter(models.values())).gpus
+        raise ValueError(f"the weights of {', '.join(models)} leave {kv_gb:.1f} GB of {gpus} GPUs: no room for KV")
     pool = Pool(blocks + 1)
     for name, blocks_per_page in pages.items():
         pool.add_llm(name, layers=blocks_per_page // measure, kv_heads=1, head_dim=HEAD_DIM)

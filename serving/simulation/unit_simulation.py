@@ -1,19 +1,22 @@
 """One unit in virtual time: the server's scheduler, with a plant in place of the device."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from math import inf
 
 import numpy as np
+from numpy.typing import NDArray
 
 from muxjax.placement.workload import Request
 from muxjax.serving.scheduler.errors import NeverFitsError
-from muxjax.serving.scheduler.job import Job, JobKind
+from muxjax.serving.scheduler.job import Job, JobKind, Step
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.sequence import Sequence
-from muxjax.serving.simulation.plant import Plant
+from muxjax.serving.simulation.load import Load
 
 
 @dataclass(slots=True)
@@ -33,18 +36,26 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """A job in flight. A decode may go on for several steps: `ends` are the ends of them all, ascending.
 
-    `began` is when the last one booked began.
+    `began` is when the step in flight began.
     """
 
     job: Job
     began: float
     ends: list[float]
 
+    def load(self, ahead: int = 0) -> Load:
+        """What plants see of it, at a step that is so far ahead of the one in flight."""
+        job = self.job
+        if job.kind is JobKind.PREFILL:
+            return Load(job.llm, job.kind, len(job.chunks), job.num_tokens / len(job.chunks))
+        tokens = sum([chunk.sequence.num_tokens for chunk in job.chunks])
+        return Load(job.llm, job.kind, len(job.chunks), tokens / len(job.chunks) - 1 + ahead)
 
-class UnitSimulation:
+
+class UnitSimulation(ABC):
     """Runs requests through a scheduler until the last has ended or the time is up.
 
     Decode steps in which nothing is decided are leapt over: a decode that may be repeated runs up to `repeatable_steps`
@@ -52,13 +63,18 @@ class UnitSimulation:
     there as it must.
     """
 
-    def __init__(self, scheduler: Scheduler, plant: Plant, *, leaps: bool = True) -> None:
-        """Without `leaps` every decode step is an event: the reference for tests."""
+    def __init__(self, scheduler: Scheduler, *, restarts: bool = False, leaps: bool = True) -> None:
+        """
+        Args:
+            scheduler: of the unit; it has no sequences yet.
+            restarts: a preempted sequence loses the tokens that it has, and not only their keys and values.
+            leaps: without them every decode step is an event: the reference for tests.
+        """
         self.events = 0
         self._scheduler = scheduler
-        self._plant = plant
+        self._restarts = restarts
         self._leaps = leaps
-        self._runs: dict[tuple[str, JobKind], _Run] = {}
+        self._runs: dict[tuple[str, JobKind], Run] = {}
         self._outcomes: dict[int, Outcome] = {}
 
     def run(self, requests: Iterable[Request], until: float = inf) -> list[Outcome]:
@@ -77,10 +93,31 @@ class UnitSimulation:
             while index < len(arrivals) and arrivals[index].arrival <= now:
                 self._arrive(index, arrivals[index])
                 index += 1
-            for run in [run for run in self._runs.values() if run.ends[-1] <= now]:
+            ended = [run for run in self._runs.values() if run.ends[-1] <= now]
+            self._learn(ended, now)
+            for run in ended:
                 self._end(run, now)
-            self._start(now)
+            self._start(now, arrivals[index].arrival if index < len(arrivals) else inf)
         return [self._outcomes.get(number, Outcome(request)) for number, request in enumerate(arrivals)]
+
+    @abstractmethod
+    def _start(self, now: float, next_arrival: float) -> None:
+        """Start what can start, and give all runs their ends."""
+
+    def _learn(self, ended: list[Run], now: float) -> None:
+        """Tell the scheduler how long jobs took that ended now."""
+        for run in ended:
+            self._scheduler.jobs_took([run.job], now - run.began)
+
+    def _schedule(self, now: float) -> Step | None:
+        """Runs of the jobs that start now, without ends."""
+        step = self._scheduler.schedule(now)
+        for job in step.jobs if step else ():
+            self._runs[job.llm, job.kind] = Run(job, now, [])
+        for queue in self._scheduler.queues.values() if self._restarts else ():
+            for sequence in takewhile(lambda waiting: waiting.preemptions, queue.waiting):  # they wait before new ones
+                sequence.num_tokens = sequence.prompt_length
+        return step
 
     def _arrive(self, number: int, request: Request) -> None:
         length = request.prompt_len + request.output_len
@@ -90,19 +127,24 @@ class UnitSimulation:
             self._scheduler.add(sequence, request.arrival)
 
     def _break_leaps(self, now: float) -> None:
-        """Book the steps that have begun; the last of them is the one that is in flight."""
+        """Book the steps that have begun; the last of them is the one that is in flight.
+
+        They are booked in the order in which those in flight began: LLMs take turns.
+        """
+        begun = []
         for run in self._runs.values():
             if len(run.ends) > 1:
-                begun = min(bisect_left(run.ends, now), len(run.ends) - 1)
-                if begun:
-                    self._scheduler.repeat_decode(run.job, begun)
-                    run.began = run.ends[begun - 1]
-                run.ends = [run.ends[begun]]
+                steps = min(bisect_left(run.ends, now), len(run.ends) - 1)
+                if steps:
+                    run.began = run.ends[steps - 1]
+                    begun.append((run, steps))
+                run.ends = [run.ends[steps]]
+        for run, steps in sorted(begun, key=lambda repeated: repeated[0].began):
+            self._scheduler.repeat_decode(run.job, steps)
 
-    def _end(self, run: _Run, now: float) -> None:
+    def _end(self, run: Run, now: float) -> None:
         job = run.job
         del self._runs[job.llm, job.kind]
-        self._scheduler.jobs_took([job], now - run.began)
         self._scheduler.job_finished(job, now)
         self._scheduler.tokens_read(job)
         for chunk in job.chunks:
@@ -114,38 +156,8 @@ class UnitSimulation:
                 self._outcomes[sequence.id].finished = now
                 self._scheduler.finish(sequence, now)
 
-    def _start(self, now: float) -> None:
-        step = self._scheduler.schedule(now)
-        started = step.jobs if step else ()
-        for job in started:
-            self._runs[job.llm, job.kind] = _Run(job, now, [])
-        for job in started:
-            if job.kind is JobKind.PREFILL:
-                self._runs[job.llm, job.kind].ends = [now + self._plant.prefill_seconds(job, self._runs)]
-        if self._leaps or started:
-            self._go_on(now, {job.llm for job in started if job.kind is JobKind.DECODE})
 
-    def _go_on(self, now: float, started: set[str]) -> None:
-        """Give the decodes their ends: one step to those that started, and leaps to all that may repeat."""
-        may_leap = self._leaps and self._all_decode()
-        for (llm, kind), run in self._runs.items():
-            if kind is JobKind.PREFILL:
-                continue
-            steps = self._scheduler.repeatable_steps(run.job) if may_leap else 0
-            if not steps and llm not in started:
-                continue
-            sequences = [chunk.sequence for chunk in run.job.chunks]
-            context = sum(sequence.num_tokens for sequence in sequences) / len(sequences) - 1
-            first = 0 if llm in started else 1
-            contexts = context + np.arange(first, steps + 1, dtype=np.float64)
-            seconds = self._plant.decode_seconds(llm, len(sequences), contexts, self._runs)
-            begin = now if llm in started else run.ends[0]
-            ends = list(run.ends[:first]) + np.add.accumulate(np.concatenate(([begin], seconds)))[1:].tolist()
-            last = bisect_left(ends, self._scheduler.next_change)  # the first end at which the policy changes
-            run.ends = ends[: last + 1]
-
-    def _all_decode(self) -> bool:
-        """Whether every LLM that has sequences to decode does so: then no decode waits for another's compute."""
-        return all(
-            not queue.decoding or (llm, JobKind.DECODE) in self._runs for llm, queue in self._scheduler.queues.items()
-        )
+def ends_of(begin: float, seconds: NDArray[np.float64]) -> list[float]:
+    """When steps end that follow one another; rounded as if they were added one by one, so that ties stay ties."""
+    ends: list[float] = np.add.accumulate(np.concatenate(([begin], seconds)))[1:].tolist()
+    return ends

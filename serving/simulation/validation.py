@@ -5,11 +5,17 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from muxjax.placement.cost.cost_model import CostModel
+from muxjax.placement.cost.interpolated import InterpolatedTable
+from muxjax.placement.cost.rounded import RoundedTable
+from muxjax.placement.cost.table import CostTable
+from muxjax.placement.job_times import Costs
 from muxjax.placement.model_shape import ModelShape
-from muxjax.placement.workload import make_requests
+from muxjax.placement.muxserve.candidates import find_candidates
+from muxjax.placement.problem import LLM, Cluster, Problem
+from muxjax.placement.workload import Lengths, make_requests
+from muxjax.serving.simulation.latencies import ServedModel
 from muxjax.serving.simulation.measured import MeasuredLLM, MeasuredRun
 from muxjax.serving.simulation.metrics import attainment, measure
-from muxjax.serving.simulation.plant import ServedModel
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 
@@ -17,7 +23,7 @@ TIME_LIMIT = 1000.0
 """Seconds after which the authors' runs stop."""
 WITHIN, ENOUGH_WITHIN, ENOUGH_RANKED = 0.15, 0.8, 0.9
 """The target: total throughput within 15% in at least 80% of the runs; systems ranked as measured in at least 90%."""
-_GPU_GB = 80.0
+_CLUSTER = Cluster(nnodes=4, ngpus_per_node=8, memory_per_gpu_gb=80.0)
 _PROFILED_LENGTHS = (32, 64, 128, 256, 512)
 
 
@@ -46,8 +52,9 @@ class Comparison:
         return self.total / self.run.throughput
 
 
-def simulate_run(run: MeasuredRun, costs: CostModel, seed: int = 0) -> Comparison:
-    """Replay one measured run."""
+def simulate_run(run: MeasuredRun, table: CostTable, seed: int = 0) -> Comparison:
+    """Replay one measured run; its LLMs were profiled in the table."""
+    costs, deployed = InterpolatedTable(table), _deploy(run, table)
     requests = make_requests(
         {name: llm.rate for name, llm in run.llms.items()},
         {name: llm.lengths for name, llm in run.llms.items()},
@@ -57,7 +64,7 @@ def simulate_run(run: MeasuredRun, costs: CostModel, seed: int = 0) -> Compariso
     outcomes: list[Outcome] = []
     for unit in sorted({llm.unit for llm in run.llms.values()}):
         llms = {name: llm for name, llm in run.llms.items() if llm.unit == unit}
-        simulation = make_unit(SYSTEMS[run.system], {name: _placed(llm) for name, llm in llms.items()}, _GPU_GB, costs)
+        simulation = make_unit(SYSTEMS[run.system], {name: deployed[name] for name in llms}, run.kv_gb(unit), costs)
         outcomes += simulation.run((request for request in requests if request.llm in llms), TIME_LIMIT)
     by_llm: dict[str, list[Outcome]] = {name: [] for name in run.llms}
     for outcome in outcomes:
@@ -88,8 +95,26 @@ def within_target(comparisons: Sequence[Comparison]) -> list[bool]:
     return [abs(comparison.ratio - 1) <= WITHIN for comparison in comparisons if comparison.run.comparable]
 
 
-def _placed(llm: MeasuredLLM) -> UnitLLM:
-    return UnitLLM(ServedModel(llm.shape, llm.gpus, llm.decode_share), llm.rate)
+def _deploy(run: MeasuredRun, table: CostTable) -> dict[str, UnitLLM]:
+    """The LLMs with the shares that they had: of its two processes the one with the larger share prefills."""
+    decode_shares = _published_shares(run, table) if run.is_power_law else {}
+    llms = {}
+    for name, llm in run.llms.items():
+        shares = (*llm.shares, decode_shares[name]) if name in decode_shares else llm.shares
+        llms[name] = UnitLLM(ServedModel(llm.shape, llm.gpus, min(shares), max(shares)), llm.rate)
+    return llms
+
+
+def _published_shares(run: MeasuredRun, table: CostTable) -> dict[str, int]:
+    """Decode shares by Alg. 2 of MuxServe, with which the runs were placed; they depend on rates and mesh sizes."""
+    given = Lengths()
+    llms = tuple(LLM(name, llm.shape, llm.rate, given.prompt_mean, given.output_mean) for name, llm in run.llms.items())
+    candidates = find_candidates(Problem(_CLUSTER, llms), Costs(RoundedTable(table)))
+    return {
+        llm.name: by_size[run.llms[llm.name].gpus].share
+        for llm, by_size in zip(llms, candidates, strict=True)
+        if run.llms[llm.name].gpus in by_size
+    }
 
 
 def _latency_alone(llm: MeasuredLLM, outcome: Outcome, costs: CostModel) -> float:
