@@ -1,6 +1,6 @@
 """From the file to the problem that the searches take."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,13 @@ def load_problem(path: Path) -> LoadedProblem:
     """Read a file. Raises ConfigurationError with everything that is wrong."""
     source = read_source(path)
     folder = path.absolute().parent
-    file = checked(source, PlaceFile, {"folder": folder})
+    found = [*_missing_rates(source), *_names_given_twice(source)]
+    try:
+        file = checked(source, PlaceFile, {"folder": folder})
+    except ConfigurationError as error:
+        raise ConfigurationError(source.name, [*error.problems, *found]) from error
+    if found:
+        raise ConfigurationError(source.name, found)
     gpu = file.cluster.gpu_figures()
     try:
         loads = {} if file.rates is None else read_loads(file.rates.trace)
@@ -55,13 +61,40 @@ def load_problem(path: Path) -> LoadedProblem:
     return LoadedProblem(problem.Problem(cluster, llms), gpu, source)
 
 
+def _entries(source: YamlSource) -> list[tuple[int, Mapping[str, object]]]:
+    """The models as they are in the file, with their places; the schema says what else is wrong with them."""
+    models = source.data.get("models") if isinstance(source.data, dict) else None
+    return [
+        (index, model)
+        for index, model in enumerate(models if isinstance(models, list) else ())
+        if isinstance(model, dict)
+    ]
+
+
+def _missing_rates(source: YamlSource) -> Iterator[Problem]:
+    """Models without a rate where no trace has any either."""
+    for index, model in _entries(source):
+        if model.get("rate") is None and source.data.get("rates") is None:
+            path = ("models", index, "rate")
+            yield Problem(path, "is missing: add it, or a trace in rates", source.line(path))
+
+
+def _names_given_twice(source: YamlSource) -> Iterator[Problem]:
+    seen: dict[object, int] = {}
+    for index, model in _entries(source):
+        name = model.get("name")
+        if isinstance(name, str) and seen.setdefault(name, index) != index:
+            path = ("models", index, "name")
+            yield Problem(path, f"models.{seen[name]} has the name {name!r} too: rename one of them", source.line(path))
+
+
 def _check_rates(file: PlaceFile, loads: Mapping[str, TraceLoad], source: YamlSource) -> None:
     found = []
     for index, model in enumerate(file.models):
         if model.rate is None and model.name not in loads:
             names = ", ".join(name for name in loads if name)
             where = f"; its models are {names}" if names else ", which names no models"
-            words = "is missing: add it" + (f", for the trace has no {model.name!r}{where}" if loads else "")
+            words = f"is missing: add it, for the trace has no {model.name!r}{where}"
             path = ("models", index, "rate")
             found.append(Problem(path, words, source.line(path)))
     if found:

@@ -1,9 +1,9 @@
 """The file that `muxjax.place` reads: a cluster, and LLMs with their rates."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from muxjax.config.fields import resolve_path
 from muxjax.config.schema import Section
@@ -103,10 +103,3 @@ class PlaceFile(Section):
     output_len: Positive | None = None
     avg_prompt_len: Positive = _PROMPT_LEN
     avg_output_len: Positive = _OUTPUT_LEN
-
-    @model_validator(mode="after")
-    def _one_llm_per_name(self) -> Self:
-        names = [model.name for model in self.models]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"models: two LLMs have the name {', '.join(map(repr, twice))}: rename one of them")
-        return self

@@ -137,8 +137,18 @@ def test_no_llms_a_missing_rate_and_names_given_twice_are_refused(
     text = head + "models: [{name: a, model: llama-7b}]\n"
     assert "models.0.rate: is missing: add it" in complaints(capsys, write(tmp_path, text))[0]
     text = head + "models: [{name: a, model: llama-7b, rate: 1}, {name: a, model: llama-7b, rate: 1}]\n"
-    assert "two LLMs have the name 'a'" in complaints(capsys, write(tmp_path, text))[0]
+    assert "models.1.name: models.0 has the name 'a' too: rename" in complaints(capsys, write(tmp_path, text))[0]
     assert "cannot be read" in complaints(capsys, tmp_path / "none.yaml")[0]
+
+
+def test_a_missing_rate_and_a_name_given_twice_are_said_with_all_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = ["{name: a, model: llama-7b}", "{name: a, model: llama-7b, rate: 0}", "{name: b, model: lama-7b, rate: 1}"]
+    text = "cluster: {nnodes: 1, ngpus_per_node: 1, gpu: a100-80gb}\nmodels:\n" + "".join(f"  - {x}\n" for x in lines)
+    said = [line.split(": ")[:2] for line in complaints(capsys, write(tmp_path, text))]
+    fields = ["models.0.rate", "models.1.name", "models.1.rate", "models.2.model"]
+    assert sorted(field for _, field in said) == fields
 
 
 def test_what_does_not_fit_is_said_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
