@@ -73,8 +73,10 @@ def _entries(source: YamlSource) -> list[tuple[int, Mapping[str, object]]]:
 
 def _missing_rates(source: YamlSource) -> Iterator[Problem]:
     """Models without a rate where no trace has any either."""
+    if isinstance(source.data, dict) and source.data.get("rates") is not None:
+        return
     for index, model in _entries(source):
-        if model.get("rate") is None and source.data.get("rates") is None:
+        if model.get("rate") is None:
             path = ("models", index, "rate")
             yield Problem(path, "is missing: add it, or a trace in rates", source.line(path))
 

@@ -1,4 +1,4 @@
-"""`python -m muxjax.simulate PLACEMENT` and `python -m muxjax.simulate --validate DIR`."""
+"""`python -m muxjax.simulate PLACEMENT`, `--validate DIR` and `--figure NAME`."""
 
 import argparse
 import json
@@ -13,7 +13,8 @@ from muxjax.placement.cost.table import read_table
 from muxjax.placement.errors import PlacementError
 from muxjax.placement.gpus import KNOWN_GPUS
 from muxjax.serving.simulation.systems import SYSTEMS
-from muxjax.simulate import operator, validate
+from muxjax.simulate import figure, operator, validate
+from muxjax.simulate.figures import FIGURES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
             table = read_table(options.cost or options.validate.parent / "a100_llama_cost.json")
             result = validate.run(options.validate, table, options.seed)
             show = validate.show
+        elif options.figure is not None:
+            table = read_table(options.cost or options.measured.parent / "a100_llama_cost.json")
+            result = figure.run(options.figure, options.measured, table, options.seed, options.output)
+            show = figure.show
         else:
             measured = None if options.cost is None else read_table(options.cost)
             costs: CostModel = Roofline(KNOWN_GPUS[options.gpu]) if measured is None else InterpolatedTable(measured)
@@ -54,11 +59,29 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "placement", nargs="?", type=Path, metavar="PLACEMENT", help="a file of python -m muxjax.place -o"
     )
     what.add_argument("--validate", type=Path, metavar="DIR", help="replay measured runs and compare")
+    what.add_argument(
+        "--figure", choices=list(FIGURES), help="simulate a figure of MuxServe's paper; writes PNG and JSON"
+    )
+    parser.add_argument(
+        "--measured",
+        type=Path,
+        default=Path("../shared/data/measured"),
+        metavar="DIR",
+        help="for --figure: the measured runs, as for --validate (default: ../shared/data/measured)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="for --figure: where its files go (default: here)",
+    )
     parser.add_argument(
         "--cost",
         type=Path,
         metavar="FILE",
-        help="measured latencies (default: a roofline of the GPU; for --validate a100_llama_cost.json beside DIR)",
+        help="measured latencies (default: a roofline of the GPU; beside measured runs their a100_llama_cost.json)",
     )
     parser.add_argument("--gpu", choices=list(KNOWN_GPUS), default="a100-80gb", help="of the roofline (a100-80gb)")
     parser.add_argument("--system", choices=list(SYSTEMS), default="muxserve", help="what serves (default: muxserve)")

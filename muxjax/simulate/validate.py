@@ -1,26 +1,22 @@
 """Measured runs beside predicted ones."""
 
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from muxjax.placement.cost.table import CostTable
-from muxjax.serving.simulation.measured import MeasuredRun, read_measured
+from muxjax.serving.simulation.measured import read_measured
 from muxjax.serving.simulation.validation import (
     ENOUGH_RANKED,
     ENOUGH_WITHIN,
     Comparison,
     ranked_alike,
-    simulate_run,
     within_target,
 )
+from muxjax.simulate.replaying import replay_runs
 
 
 def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
@@ -28,13 +24,7 @@ def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
 
     Raises PlacementError for files that cannot be used.
     """
-    runs = read_measured(folder)
-    table.check([llm.shape.name for run in runs for llm in run.llms.values()], 8)
-    # Not forked: whoever calls may have threads.
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        replayed = pool.map(_replay, runs, repeat(table), repeat(seed))
-        progress = Console(file=sys.stderr)
-        comparisons = list(track(replayed, "replaying", total=len(runs), console=progress, transient=True))
+    comparisons = replay_runs(read_measured(folder), table, seed)
     within, ranked = within_target(comparisons), ranked_alike(comparisons)
     return {
         "runs": [_as_dict(comparison) for comparison in comparisons],
@@ -46,10 +36,6 @@ def run(folder: Path, table: CostTable, seed: int) -> dict[str, Any]:
             "otherwise": [case for case, alike in ranked if not alike],
         },
     }
-
-
-def _replay(run: MeasuredRun, table: CostTable, seed: int) -> Comparison:
-    return simulate_run(run, table, seed)
 
 
 def show(result: dict[str, Any]) -> None:
