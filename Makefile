@@ -2,7 +2,7 @@
 VENV := .venv
 GPU_VENV := .venv-gpu
 GPU_WHEELS := .gpu-wheels
-GPU_PACKAGES := jaxtyping wadler-lindig rich markdown-it-py mdurl pygments
+GPU_PACKAGES := jaxtyping wadler-lindig rich markdown-it-py mdurl pygments sentencepiece
 BIN := $(VENV)/bin
 # The first Python 3.12 reachable as python3.12, python3, or through pyenv or uv (both read .python-version).
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \
@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/
 CLIENTS := tests/serving/frontends/oip/clients tests/serving/frontends/http/clients
 NODE := tests/serving/frontends/http/clients/node
 
-.PHONY: clients more-clients serve test lint gpu-compile gpu-wheels gpu-bench-kernels format setup lock lock-clients protos oracle clean
+.PHONY: clients more-clients serve test lint gpu-compile gpu-wheels gpu-bench-kernels gpu-bench format setup lock lock-clients protos oracle clean
 
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
@@ -33,6 +33,10 @@ gpu-compile: $(GPU_VENV)/.installed
 GPU_PYTHON ?= $(shell for p in python3 python3.12 python; do "$$p" -c 'import jax' 2>/dev/null && echo "$$p" && break; done)
 gpu-bench-kernels: $(GPU_WHEELS)/unpacked
 	@PYTHONPATH=$< $(GPU_PYTHON) -m muxjax.bench.kernels $(ARGS)
+
+# Likewise whole steps and a unit of three LLMs, in under nine minutes: muxjax/bench/gpu/.
+gpu-bench: $(GPU_WHEELS)/unpacked
+	@PYTHONPATH=$< $(GPU_PYTHON) -m muxjax.bench.gpu $(ARGS)
 
 gpu-wheels: setup
 	@rm -rf $(GPU_WHEELS)

@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from muxjax.bench.gpu.tables import sheets as gpu_sheets
 from muxjax.bench.kernels.tables import sheets as kernel_sheets
 from muxjax.bench.tables import markdown, sheets
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
-_SHEETS = {"figures": sheets, "kernels": kernel_sheets}
+_SHEETS = {"figures": sheets, "kernels": kernel_sheets, "gpu": gpu_sheets}
 
 
 def main() -> None:

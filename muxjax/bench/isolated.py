@@ -8,7 +8,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Any
 
-Labels = Mapping[str, str | int]
+Labels = Mapping[str, str | int | float]
 Outcome = dict[str, Any]
 """A case's labels, and its figures or why there are none, as `error`."""
 

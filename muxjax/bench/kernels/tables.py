@@ -6,21 +6,35 @@ from typing import Any
 from muxjax.bench.kernels.targets import Cases, Ceilings, marks
 from muxjax.bench.tables import Sheet, budget_sheet
 
-_LABELS = ("what", "operation", "implementation", "check", "shape", "setting")
+_LABELS = (
+    "what",
+    "operation",
+    "implementation",
+    "check",
+    "shape",
+    "setting",
+    "step",
+    "pair",
+    "mode",
+    "served",
+    "rate",
+    "start",
+)
 
 
 def sheets(results: Mapping[str, Any]) -> Iterator[Sheet]:
     """Limits, correctness, times with targets, and what could not be measured."""
     cases = [{"section": name, **case} for name, part in results["parts"].items() for case in part["cases"]]
-    yield _ceilings(cases)
-    yield _correctness([case for case in cases if "check" in case])
+    yield ceiling_sheet(cases)
+    yield correctness_sheet([case for case in cases if "check" in case])
     yield _times([case for case in cases if "us" in case and "operation" in case], cases)
     if failed := [case for case in cases if "error" in case]:
-        yield _failed(failed)
+        yield failure_sheet(failed)
     yield budget_sheet(results["budgets"])
 
 
-def _ceilings(cases: Cases) -> Sheet:
+def ceiling_sheet(cases: Cases) -> Sheet:
+    """Bandwidths, products and launches."""
     rows = []
     for case in cases:
         if case.get("what") in ("copy", "read", "matmul", "launch") and "us" in case:
@@ -31,12 +45,13 @@ def _ceilings(cases: Cases) -> Sheet:
     return Sheet("What the device can do", 1, ("", "measured"), tuple(rows))
 
 
-def _correctness(cases: Cases) -> Sheet:
+def correctness_sheet(cases: Cases) -> Sheet:
+    """What was checked, and how far it was from what it should be."""
     columns = ("operation", "implementation", "shape", "largest error", "compared", "")
     rows = [
         (
-            case["operation"],
-            case["implementation"],
+            case.get("operation", "step"),
+            case.get("implementation", ""),
             case["check"],
             f"{case['largest_error']:.2g}",
             f"{case['compared']}",
@@ -71,7 +86,8 @@ def _times(timed: Cases, cases: Cases) -> Sheet:
     return Sheet("Kernels", 3, columns, tuple(rows))
 
 
-def _failed(cases: Cases) -> Sheet:
+def failure_sheet(cases: Cases) -> Sheet:
+    """What has no figures, and why."""
     rows = tuple(
         (case["section"], ", ".join(str(case[label]) for label in _LABELS if label in case), case["error"])
         for case in cases
