@@ -2,7 +2,7 @@
 VENV := .venv
 GPU_VENV := .venv-gpu
 GPU_WHEELS := .gpu-wheels
-GPU_PACKAGES := jaxtyping wadler-lindig rich markdown-it-py mdurl pygments sentencepiece
+GPU_PACKAGES := jaxtyping wadler-lindig rich markdown-it-py mdurl pygments sentencepiece msgspec
 BIN := $(VENV)/bin
 # The first Python 3.12 reachable as python3.12, python3, or through pyenv or uv (both read .python-version).
 PYTHON ?= $(shell for p in python3.12 python3 "$$(pyenv prefix 2>/dev/null)/bin/python" "$$(uv python find 3.12 2>/dev/null)"; do \

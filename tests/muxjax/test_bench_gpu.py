@@ -1,10 +1,13 @@
 """The benchmark of steps and units on a CPU: every line of it runs; and what its targets compare."""
 
 import json
+import pickle
 
 import pytest
 
 from muxjax.bench.gpu.__main__ import main
+from muxjax.bench.gpu.scale import FULL
+from muxjax.bench.gpu.sections import sections
 from muxjax.bench.gpu.targets import budgets, goodput_ratio, of_floor, speedup
 from muxjax.bench.kernels.targets import Ceilings
 
@@ -16,6 +19,12 @@ def test_smoke(tmp_path, capsys):
     assert failed <= {"transformers"}  # which the tests' environment lacks
     assert all(part["cases"] for part in results["parts"].values())
     assert "packed = interleaved = alone" in capsys.readouterr().out
+
+
+def test_a_full_run_can_be_sent_to_other_processes_and_ends_in_time(tmp_path):
+    plan = sections(FULL, tmp_path)
+    pickle.dumps(plan)
+    assert sum(max(section.seconds for section in together) for together in plan) < 9 * 60
 
 
 def test_a_decode_is_measured_by_its_bytes_and_a_prefill_by_its_products():

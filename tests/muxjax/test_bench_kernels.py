@@ -1,11 +1,14 @@
 """The kernels' benchmark on a CPU: every line of it runs, and says what a GPU's run would say."""
 
 import json
+import pickle
 
 import pytest
 
 from benchmarks.performance_page import replace_figures
 from muxjax.bench.kernels.__main__ import main
+from muxjax.bench.kernels.scale import FULL
+from muxjax.bench.kernels.sections import sections
 from muxjax.bench.kernels.targets import budgets, marks
 from muxjax.pallas_kernels.paged_decode import api as paged_decode
 from muxjax.pallas_kernels.pool_write import api as pool_write
@@ -29,6 +32,12 @@ def test_smoke(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "paged_decode" in shown
     assert "cpu-kernels.json" in shown
+
+
+def test_a_full_run_can_be_sent_to_other_processes_and_ends_in_time():
+    plan = sections(FULL)
+    pickle.dumps(plan)
+    assert sum(max(section.seconds for section in together) for together in plan) < 6 * 60
 
 
 def test_without_a_gpu_it_says_so(monkeypatch, tmp_path, capsys):
