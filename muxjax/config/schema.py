@@ -140,11 +140,11 @@ class SchedulerConfig(Section):
         description="Most decode steps that the device is given at once while nothing waits. A prompt that comes then "
         "waits for them, and a completion that stops early computes the rest of them in vain.",
     )
-    overlap: Literal["interleaved", "packed"] | None = Field(
-        default=None,
-        description="How the jobs of a step, of several models, run: `interleaved`, one program after another, or "
-        "`packed`, one program for all of them, compiled in the background when it is first wanted. Default: "
-        "`interleaved`.",
+    overlap: Literal["interleaved", "packed", "concurrent"] = Field(
+        default="interleaved",
+        description="How the jobs of a step, of several models, run: `interleaved`, one program after another; "
+        "`packed`, one program for all of them, compiled in the background when it is first wanted; `concurrent`, "
+        "likewise, and on a GPU operations that do not depend on each other may run side by side in it.",
     )
     quota_period: float = Field(default=8.0, gt=0, le=86_400, description="Seconds between adaptations of the quotas.")
     max_waiting: int = Field(

@@ -39,7 +39,7 @@ def unit_spec(config: Config) -> UnitSpec:
             for name, llm in config.llms.items()
         ),
         pool=_pool_spec(config.pool, config.pool.dtype or dtype),
-        scheduling=SchedulingSpec(**config.scheduler.model_dump(exclude_none=True)),
+        scheduling=SchedulingSpec(**config.scheduler.model_dump()),
         tensor_parallel=config.tensor_parallel,
     )
 

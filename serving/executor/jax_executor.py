@@ -23,6 +23,13 @@ from muxjax.serving.scheduler.job import Job
 from muxjax.serving.spec import LLMSpec, Overlap, PoolSpec
 
 
+def packed_options(overlap: Overlap, platform: str) -> dict[str, str]:
+    """XLA's options for packed programs: by default the operations of a command buffer run one after another."""
+    if overlap == "concurrent" and platform == "gpu":
+        return {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+    return {}
+
+
 class JaxExecutor:
     """The unit's pool on the device and the LLMs that share it."""
 
@@ -47,6 +54,7 @@ class JaxExecutor:
         self._max_prefill_tokens = max_prefill_tokens
         self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._runtimes: dict[str, LLMRuntime] = {}
+        self._compiler_options = packed_options(overlap, self.device.platform)
         self._packed: PackedPrograms[Program] | None = None
         if overlap != "interleaved":
             self._packed = PackedPrograms(self._compile_packed, self._background)
@@ -139,7 +147,8 @@ class JaxExecutor:
         return tuple(PackedPart(llm, **sizes[llm]) for llm in sorted(sizes))
 
     def _compile_packed(self, key: PackedKey) -> Program:
-        return compile_step([self._runtimes[part.llm] for part in key], self._shape, [part.sizes for part in key])
+        llms, sizes = [self._runtimes[part.llm] for part in key], [part.sizes for part in key]
+        return compile_step(llms, self._shape, sizes, self._compiler_options)
 
     def forbid(self, key: PackedKey) -> None:
         """Run such jobs one by one from now on."""

@@ -298,17 +298,22 @@ def _num_rows(job: Job) -> int:
 
 
 def compile_step(
-    llms: Sequence[LLMRuntime], pool: jax.ShapeDtypeStruct, sizes: Sequence[Mapping[JobKind, int]]
+    llms: Sequence[LLMRuntime],
+    pool: jax.ShapeDtypeStruct,
+    sizes: Sequence[Mapping[JobKind, int]],
+    compiler_options: Mapping[str, str] | None = None,
 ) -> Program:
     """The program that runs jobs of these sizes, of each LLM some, on the donated pool.
 
-    Its `forward(pool, inputs of each LLM)` gives the pool and the logits of each LLM's jobs.
+    Its `forward(pool, inputs of each LLM)` gives the pool and the logits of each LLM's jobs. `compiler_options` are
+    XLA's.
     """
     functions = tuple(llm.functions for llm in llms)
     shapes = tuple(llm.shapes(of_one) for llm, of_one in zip(llms, sizes, strict=True))
     specs = jax.tree.map(lambda shape: shape.sharding.spec, shapes)
     step = spread(partial(run_step, functions), llms[0].mesh, (POOL, specs), (POOL, VOCABULARY))
-    forward = jax.jit(step, donate_argnums=0).lower(pool, shapes).compile()
+    lowered = jax.jit(step, donate_argnums=0).lower(pool, shapes)
+    forward = lowered.compile(compiler_options=dict(compiler_options or {}))
     samplers = tuple(
         tuple(llm.sampler(kind, size) for kind, size in of_one.items()) for llm, of_one in zip(llms, sizes, strict=True)
     )

@@ -136,6 +136,12 @@ def test_families_of_other_shapes_say_in_one_program_what_they_say_alone(tmp_pat
         assert result.token_ids == GOLDEN[request_id.split()[0]]["generated"], request_id
 
 
+def test_only_a_gpu_is_told_to_overlap_and_only_if_asked() -> None:
+    concurrent = {"xla_gpu_command_buffer_scheduling_mode": "CONCURRENT"}
+    asked = [("concurrent", "gpu"), ("packed", "gpu"), ("interleaved", "gpu"), ("concurrent", "cpu")]
+    assert [jax_executor.packed_options(*one) for one in asked] == [concurrent, {}, {}, {}]
+
+
 def run_both(sources, **changed: object) -> dict[str, list[int]]:
     """Some requests to each LLM of a unit that packs its steps; all end well."""
     with running(unit_spec(sources, overlap="packed", **SMALL_UNIT, **changed)) as engine:
@@ -157,10 +163,8 @@ def expected(sources) -> dict[str, list[int]]:
 def test_where_no_packed_program_compiles_all_are_served_and_each_is_reported_once(
     sources, expected, packed, monkeypatch, caplog
 ) -> None:
-    def failing(llms, pool, sizes):
-        if sum(len(of_one) for of_one in sizes) > 1:
-            raise RuntimeError("no such instruction")
-        return compile_step(llms, pool, sizes)
+    def failing(llms, pool, sizes, options):
+        raise RuntimeError("no such instruction")
 
     monkeypatch.setattr(jax_executor, "compile_step", failing)
     assert run_both(sources) == expected
