@@ -12,6 +12,7 @@ from muxjax.compile_cache import keep_compiled_programs
 from muxjax.config import config_of
 from muxjax.config.unit import first_devices, unit_spec
 from muxjax.device import check_device
+from muxjax.device_share import take_memory_share
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt
 from muxjax.serving.engine import Engine
 from muxjax.serving.errors import UnknownModel
@@ -67,9 +68,10 @@ class LLM:
             LoadError: a checkpoint that cannot be loaded.
             DeviceError: JAX cannot use the GPU that it is installed for.
         """
-        check_device()
         loaded = config_of({"llms": dict(llms), **sections})
         config = loaded.config
+        take_memory_share(config.device.memory_share)
+        check_device()
         try:
             spec = unit_spec(config)
             devices, plan = first_devices(spec), plan_unit(spec)

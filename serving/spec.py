@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Overlap = Literal["interleaved", "packed", "concurrent"]
-"""How the jobs of a step run: one program after another, or all as one program; with `concurrent`, a GPU may run what does
-not depend on each other side by side in it."""
+"""How the jobs of a step run: one program after another, or all as one program; with `concurrent`, a GPU may run what
+does not depend on each other side by side in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,8 +43,9 @@ class Steps:
     """Runs steps, reads their tokens and books them. It belongs to the engine's thread.
 
     A job that fails ends the completions that were in it. What else the device lost, of its LLM or, if the pool was in
-    the failed job, of all LLMs, is computed again. An LLM whose jobs keep failing is given up. A packed program that
-    fails costs nothing but time: its jobs are computed again, one by one.
+    the failed job, of all LLMs, is computed again. An LLM whose jobs keep failing is given up. A job for which the
+    device has no memory costs nothing but time: its completions are preempted, and go on in smaller jobs. So does a
+    packed program that fails: its jobs are computed again, one by one.
 
     Attributes:
         count: steps so far.
@@ -171,12 +172,25 @@ class Steps:
             self._count_failure(job.llm, "its scores are not finite numbers")
 
     def _recover(self, job: Job, error: Exception, not_started: Sequence[Job] = ()) -> None:
-        """After a job failed: end its completions, and let what else was lost be computed again."""
-        _log.error("a %s of %s failed", job.kind.value, job.llm, exc_info=error)
+        """After a job failed: end its completions, and let what else was lost be computed again.
+
+        If the device had no memory for it, and it can be smaller, its completions are preempted instead.
+        """
         lost = {*self._executor.reset([job.llm]), *(other.llm for other in not_started)}
         self._drop(lost)
         now = time.monotonic()
         with self._lock:
+            if _is_out_of_memory(error) and self._scheduler.back_off(job):
+                _log.warning(
+                    "the device has no memory for a %s of %s with %d rows: smaller ones follow (%s)",
+                    job.kind.value,
+                    job.llm,
+                    job.num_tokens,
+                    error,
+                )
+                self._scheduler.restart(lost, now)
+                return
+            _log.error("a %s of %s failed", job.kind.value, job.llm, exc_info=error)
             in_job = [chunk.sequence.id for chunk in job.chunks if chunk.sequence.id in self._live.completions]
             self._live.end(in_job, FinishReason.ERROR, now, f"{type(error).__name__} in the engine")
             self._scheduler.restart(lost, now)
@@ -203,3 +217,7 @@ class Steps:
         if self._failures[llm] >= MAX_FAILURES:
             del self._failures[llm]
             self._give_up(llm, reason)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return "RESOURCE_EXHAUSTED" in str(error)

@@ -113,6 +113,18 @@ class PoolConfig(Section):
         return self
 
 
+class DeviceConfig(Section):
+    """What this process takes of its device."""
+
+    memory_share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of a GPU's memory that this process takes, at its start, and keeps to: so several processes "
+        "run on one GPU. Default: three quarters, which is XLA's own.",
+    )
+
+
 class SchedulerConfig(Section):
     """Which LLM's work runs next."""
 
@@ -273,6 +285,7 @@ class Config(Section):
         "It must divide an LLM's query heads, and its KV heads or be a multiple of them. Default: `1`.",
     )
     pool: PoolConfig = Field(default_factory=lambda: PoolConfig())
+    device: DeviceConfig = Field(default_factory=lambda: DeviceConfig())
     scheduler: SchedulerConfig = Field(default_factory=lambda: SchedulerConfig())
     server: ServerConfig = Field(default_factory=lambda: ServerConfig())
     logging: LoggingConfig = Field(default_factory=lambda: LoggingConfig())

@@ -7,6 +7,7 @@ from pathlib import Path
 from muxjax.allocator import keep_freed_memory
 from muxjax.config import Config, ConfigurationError, load_config
 from muxjax.config.load import is_placement
+from muxjax.device_share import take_memory_share
 from muxjax.logs import log_to_stderr
 
 _NO_DEVICE = 1
@@ -33,6 +34,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         loaded = load_config(options.config)
     config = _override(loaded.config, options)
+    take_memory_share(config.device.memory_share)
     # These bring JAX, which a configuration that is wrong need not wait for.
     from muxjax.config.placed import device_units
     from muxjax.config.unit import unit_spec

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from muxjax.serving.scheduler.sequence import Sequence
 
+MIN_CHUNK_TOKENS = 16
+"""A prefill chunk of fewer tokens takes hardly less time or memory."""
+
 
 class JobKind(Enum):
     """The two phases of generation, by what bounds them: prefill by compute, decode by memory bandwidth."""

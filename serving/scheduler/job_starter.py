@@ -87,7 +87,7 @@ class JobStarter:
         """
         queue = self.queues[llm]
         chunks: list[Chunk] = []
-        tokens_left = self._chunks.most_tokens(llm, now)
+        tokens_left = int(min(self._chunks.most_tokens(llm, now), queue.most_prefill_tokens))
         while tokens_left and len(chunks) < self._max_prefill_sequences:
             sequence = queue.next_prefill
             if sequence is None:

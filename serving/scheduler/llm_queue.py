@@ -3,7 +3,9 @@
 from bisect import insort
 from collections.abc import Iterator
 from itertools import chain
+from math import inf
 
+from muxjax.serving.scheduler.job import MIN_CHUNK_TOKENS, Job, JobKind
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
 from muxjax.serving.scheduler.share import LLMShare
 
@@ -25,6 +27,8 @@ class LLMQueue:
         decoding: one token at a time.
         completing: every token is scheduled; they keep pages and slot until the caller has read the last one.
         preemptions: how many sequences lost their pages so far.
+        most_running: how many sequences may run at once now, less than its slots after the device ran out of memory.
+        most_prefill_tokens: of one chunk now, likewise; infinite for no limit.
     """
 
     def __init__(self, llm: str, share: LLMShare) -> None:
@@ -35,6 +39,8 @@ class LLMQueue:
         self.decoding: dict[int, Sequence] = {}
         self.completing: dict[int, Sequence] = {}
         self.preemptions = 0
+        self.most_running = share.max_sequences
+        self.most_prefill_tokens = inf
         self._free_slots = list(range(share.max_sequences - 1, -1, -1))
         self._turn = 0  # of the newest admitted
         self._next_turns: dict[str | None, int] = {}
@@ -49,7 +55,23 @@ class LLMQueue:
     @property
     def has_slot(self) -> bool:
         """Whether one more sequence can be admitted."""
-        return bool(self._free_slots)
+        return self.num_running < self.most_running
+
+    def back_off(self, job: Job) -> bool:
+        """The device had no memory for a job: halve what may run at once; false if it cannot be less.
+
+        `recover` takes it back step by step (additive increase and multiplicative decrease: Chiu and Jain, 1989).
+        """
+        if job.kind is JobKind.DECODE:
+            self.most_running = max(len(job.chunks) // 2, 1)
+            return len(job.chunks) > 1
+        self.most_prefill_tokens = max(job.num_tokens // 2, MIN_CHUNK_TOKENS)
+        return job.num_tokens > MIN_CHUNK_TOKENS
+
+    def recover(self) -> None:
+        """A sequence went well: a little more may run at once again."""
+        self.most_running = min(self.most_running + 1, self.share.max_sequences)
+        self.most_prefill_tokens += MIN_CHUNK_TOKENS
 
     @property
     def next_prefill(self) -> Sequence | None:

@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping
 
-from muxjax.serving.scheduler.job import JobKind
+from muxjax.serving.scheduler.job import MIN_CHUNK_TOKENS, JobKind
 from muxjax.serving.scheduler.job_times import JobTimes
 from muxjax.serving.scheduler.llm_queue import LLMQueue
-
-MIN_CHUNK_TOKENS = 16
-"""Below it a chunk hardly takes less time."""
 
 
 class PrefillChunks:

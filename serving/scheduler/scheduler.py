@@ -265,6 +265,8 @@ class Scheduler:
         self.queues[sequence.llm].remove(sequence)
         self._memory.free(sequence)
         sequence.state = SequenceState.FINISHED
+        if sequence.num_tokens > sequence.prompt_length:
+            self.queues[sequence.llm].recover()
 
     def abort(self, sequence_id: int, now: float) -> Sequence | None:
         """End a sequence early and return it; None if the id is unknown or has ended."""
@@ -298,6 +300,13 @@ class Scheduler:
             if sequence.slot is not None:
                 self._memory.free(sequence)
                 self.queues[sequence.llm].requeue(sequence)
+
+    def back_off(self, job: Job) -> bool:
+        """The device had no memory for a job: the next ones of its LLM are half as large, for a while.
+
+        Returns whether they can be: false for the smallest ones. What ran is to be restarted.
+        """
+        return self.queues[job.llm].back_off(job)
 
     @property
     def has_unfinished(self) -> bool:

@@ -123,6 +123,11 @@ Inject = Callable[[pytest.MonkeyPatch, Fault, Exception], None]
 WAYS: list[Inject] = [raise_before, raise_and_lose_the_pool, raise_at_the_read, lose_the_pool_at_the_read]
 
 
+def broken() -> RuntimeError:
+    """As XLA tells it."""
+    return RuntimeError("INTERNAL: Failed to launch the kernel at 0xdeadbeef.")
+
+
 def out_of_memory() -> RuntimeError:
     """As XLA tells it."""
     return RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes at 0xdeadbeef.")
@@ -142,7 +147,7 @@ def test_a_failed_job_ends_its_requests_and_no_other(engine, monkeypatch, inject
     expected = {llm: alone(engine, llm, greedy(TOKENS)) for llm in (VICTIM, BYSTANDER)}
     errors = {llm.name: llm.errors for llm in engine.status().llms}
     with monkeypatch.context() as patch:
-        inject(patch, Fault(kind, first=3 if kind is JobKind.DECODE else 0), out_of_memory())
+        inject(patch, Fault(kind, first=3 if kind is JobKind.DECODE else 0), broken())
         client = Client(engine)
         for index in range(8):
             submit(client, f"v{index}", VICTIM)
@@ -165,11 +170,47 @@ def failed(results: dict[tuple[str, int], Result]) -> set[str]:
     return {name for (name, _), result in results.items() if result.finish_reason is FinishReason.ERROR}
 
 
+@pytest.mark.parametrize("kind", JobKind)
+@pytest.mark.parametrize("inject", WAYS)
+def test_a_device_without_memory_for_a_job_gets_smaller_ones_and_no_request_is_lost(
+    engine, monkeypatch, caplog, inject, kind
+) -> None:
+    expected = {llm: alone(engine, llm, greedy(TOKENS)) for llm in (VICTIM, BYSTANDER)}
+    preemptions = {llm.name: llm.preemptions for llm in engine.status().llms}
+    with monkeypatch.context() as patch:
+        inject(patch, Fault(kind, first=3 if kind is JobKind.DECODE else 0), out_of_memory())
+        client = Client(engine)
+        for index in range(8):
+            submit(client, f"v{index}", VICTIM)
+            submit(client, f"b{index}", BYSTANDER)
+        results = client.wait()
+    assert not failed(results)
+    assert all(
+        r.token_ids == expected[VICTIM if name.startswith("v") else BYSTANDER] for (name, _), r in results.items()
+    )
+    assert {llm.name: llm.preemptions for llm in engine.status().llms}[VICTIM] > preemptions[VICTIM]
+    (message,) = (record.getMessage() for record in caplog.records)
+    assert message.startswith(f"the device has no memory for a {kind.value} of {VICTIM}")
+
+
+def test_a_device_that_never_has_memory_for_an_llm_serves_the_others(sources, monkeypatch) -> None:
+    with running(unit_spec({VICTIM: sources[VICTIM], BYSTANDER: sources[BYSTANDER]}, max_sequences=4)) as engine:
+        expected = alone(engine, BYSTANDER, greedy(TOKENS))
+        raise_before(monkeypatch, Fault(JobKind.DECODE, first=0, times=10**9), out_of_memory())
+        client = Client(engine)
+        for index in range(8):
+            submit(client, f"v{index}", VICTIM)
+            submit(client, f"b{index}", BYSTANDER)
+        results = client.wait()
+        assert failed(results) == {f"v{index}" for index in range(8)}
+        assert all(r.token_ids == expected for (name, _), r in results.items() if name.startswith("b"))
+
+
 def test_a_lost_pool_is_computed_again_with_the_same_tokens_under_penalties_and_chance(engine, monkeypatch) -> None:
     options = SamplingParams(seed=7, max_tokens=TOKENS, repetition_penalty=1.3, frequency_penalty=0.5)
     expected = alone(engine, BYSTANDER, options)
     with monkeypatch.context() as patch:
-        raise_and_lose_the_pool(patch, Fault(JobKind.DECODE, first=5, times=2), out_of_memory())
+        raise_and_lose_the_pool(patch, Fault(JobKind.DECODE, first=5, times=2), broken())
         client = Client(engine)
         for index in range(3):
             client.submit(Request(f"b{index}", BYSTANDER, tuple(range(1, 30)), options))
@@ -209,7 +250,7 @@ def test_scores_that_are_no_numbers_end_their_request_only(engine, monkeypatch) 
 def test_an_llm_that_keeps_failing_is_given_up_and_the_others_serve_on(sources, monkeypatch) -> None:
     with running(unit_spec({VICTIM: sources[VICTIM], BYSTANDER: sources[BYSTANDER]}, max_sequences=2)) as engine:
         expected = alone(engine, BYSTANDER, greedy(TOKENS))
-        raise_before(monkeypatch, Fault(JobKind.DECODE, first=0, times=10**9), out_of_memory())
+        raise_before(monkeypatch, Fault(JobKind.DECODE, first=0, times=10**9), broken())
         client = Client(engine)
         for index in range(2 * MAX_FAILURES + 6):
             submit(client, f"v{index}", VICTIM)
