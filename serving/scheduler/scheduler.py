@@ -228,6 +228,8 @@ class Scheduler:
         Returns:
             How many steps there are now, the first one counted: from 1 to `most`.
         """
+        if most == 1:
+            return 1
         busy = {job.llm for job in step.jobs if job.kind is JobKind.DECODE}
         if len(busy) < len(step.jobs) or any(queue.decoding and llm not in busy for llm, queue in self.queues.items()):
             return 1

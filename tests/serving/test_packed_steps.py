@@ -183,6 +183,40 @@ def fail_with_the_pool(executor: JaxExecutor) -> None:
     executor._array.delete()
 
 
+def test_a_job_that_fails_by_itself_takes_no_token_of_others_from_the_packed_program_after_it(
+    sources, expected, packed, monkeypatch
+) -> None:
+    """The LLM that failed is dropped from the program in flight, the others' tokens in it are read."""
+    dispatch, read, alone, failed = JaxExecutor.dispatch, RunningJob.read, {}, []
+
+    def dispatching(self, job, completions):
+        launch = dispatch(self, job, completions)
+        if job.llm == "odd":
+            alone[id(launch.jobs[0])] = len(packed)
+        return launch
+
+    def reading(self, completions):
+        if not failed and alone.get(id(self), len(packed)) < len(packed):
+            failed.extend(f"odd{chunk.sequence.id}" for chunk in self.job.chunks)
+            raise RuntimeError("the device is on fire")
+        return read(self, completions)
+
+    monkeypatch.setattr(JaxExecutor, "dispatch", dispatching)
+    monkeypatch.setattr(RunningJob, "read", reading)
+    with running(unit_spec(sources, overlap="packed", **SMALL_UNIT)) as engine:
+        client = Client(engine)
+        for index in range(4):
+            for llm in sources:
+                client.submit(Request(f"{llm}{index}", llm, tuple(range(1, 30 + index)), greedy(20)))
+        results = client.wait()
+    assert failed
+    lost = {name for (name, _), result in results.items() if result.finish_reason is FinishReason.ERROR}
+    assert len(lost) == len(failed)
+    assert {name: result.token_ids for (name, _), result in results.items() if name not in lost} == {
+        name: tokens for name, tokens in expected.items() if name not in lost
+    }
+
+
 @pytest.mark.parametrize("lose", [fail_before, fail_with_the_pool])
 @pytest.mark.parametrize("when", ["dispatch", "read"])
 def test_a_packed_program_that_fails_costs_no_request(sources, expected, packed, monkeypatch, when, lose) -> None:
