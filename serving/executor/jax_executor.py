@@ -54,7 +54,7 @@ class JaxExecutor:
         self._max_prefill_tokens = max_prefill_tokens
         self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")
         self._runtimes: dict[str, LLMRuntime] = {}
-        self._compiler_options = packed_options(overlap, self.device.platform)
+        self._compiler_options = packed_options(overlap, mesh.devices.flat[0].platform)
         self._packed: PackedPrograms[Program] | None = None
         if overlap != "interleaved":
             self._packed = PackedPrograms(self._compile_packed, self._background)

@@ -127,7 +127,7 @@ compile: 7
         "9: llms.4: must be a valid string, not 4: put it in quotes",
         "10: llms.bad name: is no name: use letters, digits, '.', '_', '/' and '-', beginning with a letter or digit",
         "11: sever: is no key of this section (did you mean 'server'?); "
-        "its keys are llms, architectures, tensor_parallel, pool, scheduler, server, logging, compile",
+        "its keys are llms, architectures, tensor_parallel, pool, device, scheduler, server, logging, compile",
         "14: server.port: must be less than or equal to 65535, not 99999",
         "15: server.host: must be a valid string, not 3",
         "16: pool.memory: must be a size such as 512MiB, 2GiB or 1.5GB, not '12 parsecs'",
