@@ -79,7 +79,7 @@ def choose[Result](
 
 def interpreted() -> bool:
     """Whether Pallas kernels are interpreted: where programs are for a CPU, and not for a GPU that is not here."""
-    return jax.default_backend() == "cpu" and jax.sharding.get_abstract_mesh().abstract_device is None
+    return bool(_traced_for().platform == "cpu")
 
 
 def run_first_supported(
@@ -116,10 +116,19 @@ def run_first_supported(
 
 def _traced_for() -> Any:
     """The GPU that is not here, if programs are compiled for one, or else JAX's first device."""
-    return jax.sharding.get_abstract_mesh().abstract_device or jax.devices()[0]
+    device, abstract = jax.devices()[0], jax.sharding.get_abstract_mesh().abstract_device
+    # Within shard_map there is an abstract device for those that are here, too, and it knows less of them.
+    return device if abstract is None or abstract.device_kind == device.device_kind else abstract
 
 
 def _cuda_capability(device: Any) -> tuple[int, int] | None:
     """The compute capability of an NVIDIA GPU; None of other devices (AMD's say "gfx..." there)."""
-    found = re.fullmatch(r"(\d+)\.(\d+)", str(getattr(device, "compute_capability", "")))
+    capability = getattr(device, "compute_capability", None) or _capability_by_kind(device.device_kind)
+    found = re.fullmatch(r"(\d+)\.(\d+)", str(capability))
     return (int(found[1]), int(found[2])) if found else None
+
+
+def _capability_by_kind(device_kind: str) -> str | None:
+    """Of the GPUs that programs are compiled for where they are not: abstract devices do not say it."""
+    known = {"NVIDIA H100": "9.0", "NVIDIA A100": "8.0"}
+    return next((capability for kind, capability in known.items() if device_kind.startswith(kind)), None)

@@ -180,7 +180,8 @@ class Programs:
         ends = inputs.query_start_loc[1:]
         rows = jnp.arange(inputs.token_ids.shape[0], dtype=jnp.int32)
         is_real = rows < ends[-1]
-        owner = jnp.minimum(jnp.searchsorted(ends, rows, side="right"), ends.shape[0] - 1)
+        # By comparing all: a search in a loop could not be in a command buffer.
+        owner = jnp.minimum(jnp.searchsorted(ends, rows, side="right", method="compare_all"), ends.shape[0] - 1)
         positions = jnp.where(is_real, inputs.kv_lens[owner] - ends[owner] + rows, 0)
 
         def attend(queries: Array, keys: Array, values: Array, layer_blocks: Array, **options: Any) -> Array:

@@ -3,10 +3,11 @@
 import re
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, Mesh, PartitionSpec, use_abstract_mesh
 
 from muxjax.pallas_kernels.implementation import (
     choose,
@@ -111,6 +112,26 @@ def test_misfits_are_explained(changed: dict[str, object], message: str) -> None
     tables = jnp.zeros((2, 3), int), jnp.ones(2, int)
     with pytest.raises(ValueError, match=message):
         paged_decode(*arrays, *tables, sm_scale=1.0, **options)  # type: ignore[arg-type]
+
+
+def test_within_shard_map_devices_are_what_they_are_outside() -> None:
+    """The mesh has an abstract device there, which does not say what kernels it can run."""
+    mesh = Mesh(np.array(jax.devices()[:1]), ("devices",))
+    seen = []
+
+    def trace(x: jax.Array) -> jax.Array:
+        seen.append((interpreted(), preferences()))
+        return x
+
+    jax.eval_shape(jax.shard_map(trace, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec()), jnp.ones(3))
+    assert seen == [(True, preferences())]
+
+
+def test_a_gpu_that_is_not_here_gets_the_kernels_of_its_generation() -> None:
+    for kind, names in {"NVIDIA H100 80GB HBM3": ["mosaic", "triton", "xla"], "NVIDIA A100": ["triton", "xla"]}.items():
+        gpu = AbstractDevice(device_kind=kind, num_cores=132, platform="gpu")
+        with use_abstract_mesh(AbstractMesh((), (), abstract_device=gpu)):
+            assert [choice.name for choice in preferences()] == names
 
 
 def test_kernels_are_interpreted_unless_the_program_is_for_a_gpu() -> None:
