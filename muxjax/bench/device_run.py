@@ -80,7 +80,8 @@ def _run(together: list[Section], is_smoke: bool, case_seconds: float) -> list[l
     """The outcomes of sections that run at the same time; a smoke test has no device that they could break."""
     if is_smoke:
         return [list(run_here(section)) for section in together]
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # of the processes to come: none takes memory from another
+    # Of the processes to come: none takes memory from another, and one alone may have nearly all.
+    os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}
     with ThreadPoolExecutor(len(together)) as threads:
         return list(threads.map(lambda section: list(run_isolated(section, case_seconds=case_seconds)), together))
 
