@@ -12,6 +12,7 @@ from muxjax.config.placed import device_units, load_placement
 from muxjax.config.unit import unit_spec
 from muxjax.placement.placement import PlacedUnit
 from muxjax.serve.__main__ import main
+from tests.models.checkpoints import read_golden, write_golden
 from tests.muxjax.serve.test_placement import llm, write
 from tests.muxjax.serve.test_serve import SHAPE
 
@@ -59,11 +60,11 @@ def test_the_units_of_a_placement_get_the_devices_that_it_names(
     assert "unit 0, on cpu:4, cpu:5:" in capsys.readouterr().out
 
 
-def test_the_offline_class_generates_what_it_does_on_one_device(folder: Path) -> None:
-    sampling = SamplingParams(temperature=0.8, top_p=0.9, seed=1, max_tokens=20)
-    sections = {"pool": {"blocks": 512}, "compile": {"cache": False}}
-    answers = []
-    for devices in (1, 2):
-        with LLM({"ids": f"random:{folder}/ids.json"}, tensor_parallel=devices, **sections) as llms:
-            answers.append(llms.generate("ids", prompt_token_ids=[[1, 2, 3], [7] * 40], sampling=sampling))
-    assert answers[0] == answers[1]
+def test_the_offline_class_generates_what_transformers_does_on_one_device(tmp_path: Path) -> None:
+    golden = read_golden("gpt2")
+    source = {"source": str(write_golden(tmp_path / "gpt2", golden)), "max_sequences": 1}
+    sections = {"pool": {"blocks": 512}, "scheduler": {"max_prefill_tokens": 16}, "compile": {"cache": False}}
+    with LLM({"gpt2": source}, tensor_parallel=2, **sections) as llms:
+        sampling = SamplingParams(temperature=0, max_tokens=len(golden["generated"]))
+        [completion] = llms.generate("gpt2", prompt_token_ids=[golden["prompt"]], sampling=sampling)
+    assert list(completion.token_ids) == golden["generated"]
