@@ -1,6 +1,6 @@
 """`python benchmarks/simulation.py`: how many requests a minute the simulator runs on one core, as JSON.
 
-The workload of MuxServe's paper (19 LLaMA models under a power law on 32 A100 GPUs, alpha 1.3), placed as MuxServe publishes
+The workload of MuxServe's paper (19 LLaMA models under a power law on 32 A100 GPUs, alpha 1.3), placed as MuxServe does
 it; for spatial partitioning every LLM on GPUs of its own. Latencies are the roofline's. Counted is processor time.
 """
 

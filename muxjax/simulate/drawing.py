@@ -30,7 +30,7 @@ def draw(figure: Figure, path: Path) -> None:
     from matplotlib.figure import Figure as Canvas
 
     bars = figure.name == "ablation"
-    canvas = Canvas(figsize=(3.6 * len(figure.panels) + 1.6, 4.4), dpi=150, layout="constrained")
+    canvas = Canvas(figsize=(max(7.5, 3.6 * len(figure.panels) + 1.6), 4.6), dpi=150, layout="constrained")
     grid = canvas.subplots(1, len(figure.panels), squeeze=False)[0]
     for axes, panel in zip(grid, figure.panels, strict=True):
         (_draw_bars if bars else _draw_curves)(axes, panel)
@@ -40,7 +40,7 @@ def draw(figure: Figure, path: Path) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     canvas.suptitle(figure.title, fontsize=12)
-    canvas.supxlabel(figure.x, fontsize=10)
+    grid[len(grid) // 2].set_xlabel(figure.x)
     grid[0].set_ylabel(figure.y)
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=4 if len(figure.panels) > 1 else 2, frameon=False)

@@ -143,6 +143,47 @@ def test_what_is_too_long_in_a_trace_is_left_out_and_said(placement, cost, tmp_p
     assert json.loads(capsys.readouterr().out)["trace_left_out"] == 0.25
 
 
+def power_law_runs(folder: Path) -> Path:
+    """Measured runs of one LLM at two rates, as the files of MuxServe's authors have them."""
+    llm = {"model": "llama-7b", "n": 40, "avg_latency_s": 3.0, "avg_ttft_s": 0.1}
+    cases = {
+        f"2.1_{scale}": {
+            "rates": {"a": 8 * scale},
+            "systems": {
+                system: {"llms": {"a": llm | {"dev": dev, "tpt": 6 * scale}}, "slo_attainment_pct": {"2": 40, "8": 90}}
+                for system, dev in (("spatial", "1"), ("muxserve", "mesh1idx0"))
+            },
+        }
+        for scale in (0.5, 1.0)
+    }
+    measured = folder / "measured"
+    measured.mkdir()
+    (measured / "runs.json").write_text(json.dumps({"cases": cases}))
+    return measured
+
+
+@pytest.mark.parametrize(("figure", "places"), [("throughput", ["0.5", "1.0"]), ("slo", ["2", "8"])])
+def test_a_figure_has_the_simulated_curves_and_the_measured_points(tmp_path, cost, capsys, figure, places):
+    pytest.importorskip("matplotlib")
+    measured = power_law_runs(tmp_path)
+    arguments = ["--figure", figure, "--measured", str(measured), "--cost", str(cost), "-o", str(tmp_path / "out")]
+    assert main(arguments) == 0
+    assert f"{figure}.png" in capsys.readouterr().out
+    assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    (panel,) = json.loads((tmp_path / "out" / f"{figure}.json").read_text())["panels"]
+    assert panel["title"] == "alpha 2.1"
+    assert set(panel["systems"]) == {"spatial", "muxserve", "muxjax"}
+    assert all(list(system["simulated"]) == places for system in panel["systems"].values())
+    assert list(panel["systems"]["muxserve"]["measured"]) == places
+    assert not panel["systems"]["muxjax"]["measured"], "nobody has measured it"
+
+
+def test_without_matplotlib_a_figure_says_how_to_get_it(tmp_path, cost, capsys, monkeypatch):
+    monkeypatch.setattr("muxjax.simulate.figure.find_spec", lambda name: None)
+    assert main(["--figure", "slo", "--measured", str(power_law_runs(tmp_path)), "--cost", str(cost)]) == 2
+    assert "pip install 'muxjax[figures]'" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not MEASURED.exists(), reason="the measured runs are not here")
 def test_the_simulator_agrees_with_the_measured_clusters(capsys):
