@@ -1,9 +1,10 @@
 """Models by the name that a person gives them."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 from flax import nnx
@@ -134,6 +135,12 @@ def weight_bytes(
     return sum(bytes_of(name, leaf) for name, leaf in skeleton.leaves.items())
 
 
+def load_shapes(source: str | Path, *, dtype: DTypeLike, quantization: Quantization | None = None) -> Decoder:
+    """The decoder of load_model's model, its layers one by one, with shapes in place of weights. Raises ModelError."""
+    skeleton = find_model(source).skeleton(dtype, unroll=True)
+    return skeleton.fill(_fitted_shapes(skeleton, quantization))
+
+
 def save_model(directory: str | Path, model: LoadedModel) -> None:
     """Write config.json, the tokenizer's files and an Orbax checkpoint to a directory that load_model reads.
 
@@ -148,6 +155,11 @@ def save_model(directory: str | Path, model: LoadedModel) -> None:
     if model.tokenizer is not None:
         model.tokenizer.save(directory)
     save_weights(directory / ORBAX_WEIGHTS, flatten_names(nnx.to_pure_dict(nnx.state(model.decoder))))
+
+
+def _fitted_shapes(skeleton: Skeleton, quantization: Quantization | None) -> dict[str, Any]:
+    fit = _fit(skeleton, quantization)
+    return {name: jax.eval_shape(functools.partial(fit, name), leaf) for name, leaf in skeleton.leaves.items()}
 
 
 def _fit(skeleton: Skeleton, quantization: Quantization | None) -> Fit:

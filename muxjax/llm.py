@@ -16,6 +16,7 @@ from muxjax.device_share import take_memory_share
 from muxjax.serving.endpoint import Chat, Endpoint, Prompt
 from muxjax.serving.engine import Engine
 from muxjax.serving.errors import UnknownModel
+from muxjax.serving.memory import fit_pool
 from muxjax.serving.plan import PlanError, plan_unit
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, SamplingParams, TokenLogprobs
@@ -74,7 +75,8 @@ class LLM:
         check_device()
         try:
             spec = unit_spec(config)
-            devices, plan = first_devices(spec), plan_unit(spec)
+            devices = first_devices(spec)
+            plan = plan_unit(fit_pool(spec, devices))
         except PlanError as error:
             raise loaded.error(str(error).splitlines()) from error
         keep_freed_memory()  # for the whole process: a step's temporaries cost more page faults than arithmetic else

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
-
 from muxjax.models.config import DecoderConfig
 from muxjax.models.errors import ModelError
 from muxjax.models.load import check_tensor_parallel, load_config, weight_bytes
@@ -80,7 +78,7 @@ class UnitPlan:
     @property
     def block_bytes(self) -> int:
         """Memory of one head block, its keys and its values."""
-        return 2 * self.pool.block_elements * jnp.dtype(self.pool.dtype).itemsize
+        return self.pool.block_bytes
 
     @property
     def pool_bytes(self) -> int:

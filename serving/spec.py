@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
 Overlap = Literal["interleaved", "packed", "concurrent"]
 """How the jobs of a step run: one program after another, or all as one program; with `concurrent`, a GPU may run what
 does not depend on each other side by side in it."""
@@ -53,7 +55,7 @@ class PoolSpec:
     """The unit's KV buffer.
 
     Attributes:
-        num_blocks: head blocks of the pool, the null block included.
+        num_blocks: head blocks of the pool, the null block included; 0 for as many as fit (`memory.fit_pool`).
         block_tokens: tokens of a head block at head size `lane`.
         lane: elements of one token's key (or value) in a head block.
         dtype: of the keys and values.
@@ -68,6 +70,11 @@ class PoolSpec:
     def block_elements(self) -> int:
         """Elements of a head block's keys (its values have as many)."""
         return self.block_tokens * self.lane
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one head block, its keys and its values."""
+        return 2 * self.block_elements * _ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,8 @@ class PoolConfig(Section):
     memory: Bytes | None = Field(
         default=None,
         gt=0,
-        description="Size of the pool on each device, such as `2GiB`. Default: `512MiB` on a CPU, 40% of the memory of "
-        "a GPU.",
+        description="Size of the pool on each device, such as `2GiB`. Default: `512MiB` on a CPU; on a GPU, what "
+        "weights and programs leave of its memory.",
     )
     blocks: int | None = Field(
         default=None, ge=2, description="Size of the pool on each device in head blocks, instead of `memory`."

@@ -3,6 +3,7 @@
 import importlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 
@@ -11,8 +12,6 @@ from muxjax.serving.plan import PlanError
 from muxjax.serving.spec import SLO, LLMSpec, PoolSpec, SchedulingSpec, UnitSpec
 
 _CPU_POOL_BYTES = 512 << 20
-_GPU_POOL_SHARE = 0.4  # of the device's memory: the rest is for weights and activations
-_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 def unit_spec(config: Config) -> UnitSpec:
@@ -78,11 +77,8 @@ def _import_architectures(config: Config) -> None:
 
 def _pool_spec(pool: PoolConfig, dtype: str) -> PoolSpec:
     """The pool in head blocks; one too small to hold anything is for the plan to refuse."""
-    block_bytes = 2 * pool.block_tokens * pool.lane * _ITEM_BYTES[dtype]
-    num_blocks = pool.blocks or max(2, (pool.memory or _default_bytes()) // block_bytes)
-    return PoolSpec(num_blocks=num_blocks, block_tokens=pool.block_tokens, lane=pool.lane, dtype=dtype)
-
-
-def _default_bytes() -> int:
-    stats = jax.devices()[0].memory_stats()  # None on a CPU
-    return int(_GPU_POOL_SHARE * stats["bytes_limit"]) if stats else _CPU_POOL_BYTES
+    spec = PoolSpec(0, block_tokens=pool.block_tokens, lane=pool.lane, dtype=dtype)
+    if pool.blocks is None and pool.memory is None and jax.devices()[0].memory_stats() is not None:
+        return spec  # as large as can be
+    memory = pool.memory or _CPU_POOL_BYTES
+    return replace(spec, num_blocks=pool.blocks or max(2, memory // spec.block_bytes))

@@ -40,6 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     from muxjax.config.unit import unit_spec
     from muxjax.device import DeviceError, check_device
     from muxjax.serve.security import load_security
+    from muxjax.serving.memory import fit_pool
     from muxjax.serving.plan import PlanError, plan_unit
 
     security = load_security(loaded, config)
@@ -50,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         return _NO_DEVICE
     try:
         units = device_units(unit_spec(config), placement)
-        plans = [(plan_unit(unit.spec), unit.devices) for unit in units]
+        plans = [(plan_unit(fit_pool(unit.spec, unit.devices)), unit.devices) for unit in units]
     except PlanError as error:
         raise loaded.error(str(error).splitlines()) from error
     if options.check:

@@ -1,6 +1,5 @@
 """What `--check` shows: who gets how much of what, before any weight is loaded."""
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 from muxjax.config import Config
 from muxjax.config.schema import ServerConfig
 from muxjax.serving.executor.kernels import kernel_choices
+from muxjax.serving.memory import device_bytes
 from muxjax.serving.plan import UnitPlan
 
 Devices = tuple[jax.Device, ...]
@@ -55,15 +55,12 @@ def _memory(plan: UnitPlan, devices: Devices) -> list[str]:
     weights = sum(llm.weight_bytes for llm in plan.llms)
     needed, there = weights + plan.pool_bytes, min(map(device_bytes, devices))
     whose = "the device's" if len(devices) == 1 else "each device's"
-    lines = [
+    return [
         f"pool       {plan.pool.num_blocks:,} head blocks of {shown_bytes(plan.block_bytes)} = "
         f"{shown_bytes(plan.pool_bytes)} ({plan.pool.block_tokens} tokens x {plan.pool.lane} {plan.pool.dtype})",
         f"memory     {shown_bytes(weights)} weights + {shown_bytes(plan.pool_bytes)} pool = {shown_bytes(needed)} "
         f"of {whose} {shown_bytes(there)}, beside activations and programs",
     ]
-    if needed > there:
-        lines.append("           this does not fit: serve fewer models, or lower pool.memory")
-    return lines
 
 
 def _devices(plan: UnitPlan, devices: Devices) -> list[str]:
@@ -109,12 +106,6 @@ def attention_lines(plan: UnitPlan, device: Any = None) -> list[str]:
         f"{kind}: {reason}" + ("" if len(llms) == len(plan.llms) else f" (of {', '.join(llms)})")
         for (kind, reason), llms in kinds.items()
     ]
-
-
-def device_bytes(device: jax.Device) -> int:
-    """Memory of a device; of a CPU, the machine's."""
-    stats = device.memory_stats()
-    return int(stats["bytes_limit"]) if stats else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def shown_bytes(size: float) -> str:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,12 @@ class Program(NamedTuple):
 
     forward: Compiled
     samplers: tuple[tuple[Compiled, ...], ...]
+
+    @property
+    def own_bytes(self) -> int:
+        """Memory that it takes beside its arguments while it runs: temporary arrays, and results in none of them."""
+        programs = (self.forward, *chain.from_iterable(self.samplers))
+        return max(_own_bytes(program) for program in programs)
 
 
 class LLMRuntime:
@@ -110,6 +117,11 @@ class LLMRuntime:
         self._update_page_blocks = jax.jit(update_page_blocks, donate_argnums=0)
         load_counts = spread(SlotState.load_counts, self.mesh, (STATE, WHOLE, WHOLE, WHOLE), STATE)
         self._load_counts = jax.jit(load_counts, donate_argnums=0)
+
+    @property
+    def slot_bytes(self) -> int:
+        """Memory of what the device keeps of each slot's sequence."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves((self._state, self._table.on_device())))
 
     @property
     def programs(self) -> Mapping[ProgramKey, Program]:
@@ -291,6 +303,13 @@ def _slot(chunk: Chunk) -> int:
     if chunk.sequence.slot is None:
         raise ValueError(f"sequence {chunk.sequence.id} is in a job without a slot")
     return chunk.sequence.slot
+
+
+def _own_bytes(program: Compiled) -> int:
+    memory = program.memory_analysis()
+    if memory is None:
+        return 0
+    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes)
 
 
 def _num_rows(job: Job) -> int:
