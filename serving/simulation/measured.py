@@ -13,6 +13,7 @@ from muxjax.placement.model_shape import ModelShape
 from muxjax.placement.workload import Lengths
 
 MEASURED_SYSTEMS = ("spatial", "temporal", "muxserve")
+SEQUENCE_LIMIT = 256
 SHAREGPT = Lengths(prompt_mean=240.0, output_mean=230.0)
 """Prompts and completions of the power-law runs: what MuxServe's filter leaves of ShareGPT.
 
@@ -42,6 +43,8 @@ class MeasuredLLM:
         requests: how many. The synthetic runs gave LLMs the counts of others; so the file's own number counts.
         lengths: of its prompts and completions, on average.
         throughput: finished requests/s.
+        running: sequences that ran at once on average: throughput x time after the first token (Little's law); 0 where
+            the file does not have the latencies.
     """
 
     shape: ModelShape
@@ -52,6 +55,7 @@ class MeasuredLLM:
     requests: int
     lengths: Lengths
     throughput: float
+    running: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,14 @@ class MeasuredRun:
     def is_power_law(self) -> bool:
         """Whether it is one of the runs without compute shares in their files, which were set up in other ways."""
         return any(len(llm.shares) == 1 for llm in self.llms.values())
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether no LLM ran more sequences than MuxServe's configurations allow without quotas.
+
+        Its temporal runs at alpha 0.7 did, up to a thousand; so they must have had another limit, which is not known.
+        """
+        return all(llm.running <= SEQUENCE_LIMIT for llm in self.llms.values())
 
     def kv_gb(self, unit: str) -> float:
         """Memory for keys and values that the unit had on its GPUs, as its configuration said."""
@@ -141,6 +153,7 @@ def _llm(name: str, entry: Mapping[str, Any], system: str, rate: float, lengths:
     size = re.search(r"\d+", place)
     if size is None:
         raise ValueError(f"{name}: no size of a mesh in {place!r}")
+    throughput = float(entry["tpt"] if "tpt" in entry else entry["throughput"])
     return MeasuredLLM(
         shape=find_model(entry["model"]),
         unit=name if system == "spatial" else place,
@@ -149,7 +162,8 @@ def _llm(name: str, entry: Mapping[str, Any], system: str, rate: float, lengths:
         rate=rate,
         requests=_requests(entry),
         lengths=lengths,
-        throughput=float(entry["tpt"] if "tpt" in entry else entry["throughput"]),
+        throughput=throughput,
+        running=throughput * (entry.get("avg_latency_s", 0.0) - entry.get("avg_ttft_s", 0.0)),
     )
 
 

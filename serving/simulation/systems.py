@@ -28,7 +28,7 @@ MAX_CONTEXT = 4096
 """A prompt and a completion of the longest that the workloads have."""
 PROCESS_COMPUTE = 1.2
 """Jobs of MuxServe's processes may overlap by a fifth of the device."""
-_MOST_SEQUENCES = 4096  # beyond what fits into the memory of any unit
+MOST_SEQUENCES = 4096  # beyond what fits into the memory of any unit
 _NO_LIMIT = 1 << 20
 
 
@@ -56,7 +56,7 @@ class System:
     policy: Callable[[], Policy]
     sharing: Sharing
     max_prefill_tokens: int = 2048
-    max_sequences: int = _MOST_SEQUENCES
+    max_sequences: int = MOST_SEQUENCES
     restarts: bool = True
 
 

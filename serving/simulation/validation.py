@@ -1,7 +1,7 @@
 """Measured runs beside what the simulator says of them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from muxjax.placement.cost.cost_model import CostModel
@@ -16,7 +16,7 @@ from muxjax.placement.workload import Lengths, make_requests
 from muxjax.serving.simulation.latencies import ServedModel
 from muxjax.serving.simulation.measured import MeasuredLLM, MeasuredRun
 from muxjax.serving.simulation.metrics import attainment, measure
-from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
+from muxjax.serving.simulation.systems import MOST_SEQUENCES, SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 
 TIME_LIMIT = 1000.0
@@ -61,10 +61,11 @@ def simulate_run(run: MeasuredRun, table: CostTable, seed: int = 0) -> Compariso
         seed,
         counts={name: llm.requests for name, llm in run.llms.items()},
     )
+    system = SYSTEMS[run.system] if run.is_limited else replace(SYSTEMS[run.system], max_sequences=MOST_SEQUENCES)
     outcomes: list[Outcome] = []
     for unit in sorted({llm.unit for llm in run.llms.values()}):
         llms = {name: llm for name, llm in run.llms.items() if llm.unit == unit}
-        simulation = make_unit(SYSTEMS[run.system], {name: deployed[name] for name in llms}, run.kv_gb(unit), costs)
+        simulation = make_unit(system, {name: deployed[name] for name in llms}, run.kv_gb(unit), costs)
         outcomes += simulation.run((request for request in requests if request.llm in llms), TIME_LIMIT)
     by_llm: dict[str, list[Outcome]] = {name: [] for name in run.llms}
     for outcome in outcomes:
