@@ -3,7 +3,7 @@
 MuxServe's power-law workload (19 LLaMA models, 32 A100 GPUs), alpha by alpha: its own placement and the mended one,
 under its processes and under muxjax's packed steps. For each, the throughput at rate scale 1 (requests/s that ended
 while requests arrived), and the requests/s at which 99% still end within 8 times their latency alone. Latencies are the
-roofline's.
+roofline's. Arrivals must last several times 8 latencies alone, or queues that grow without end go unseen.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _RATE_SCALES = [0.02 * 1.15**step for step in range(30)]
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--duration", type=float, default=30.0, metavar="S", help="of the arrivals (default: 30)")
+    parser.add_argument("--duration", type=float, default=120.0, metavar="S", help="of the arrivals (default: 120)")
     options = parser.parse_args()
     cases = [(alpha, name, options.duration) for alpha in ALPHAS for name in VARIANTS]
     with ProcessPoolExecutor() as pool:
