@@ -1,7 +1,8 @@
 """paged_decode in Pallas's Mosaic dialect: flash-decoding (Dao et al. 2023), for Hopper.
 
-A program, one warpgroup, attends with the queries of one KV head to one piece of a sequence: TMA brings head blocks
-into a ring in shared memory, tensor cores multiply from there. A second kernel, `mosaic_merge.py`, merges the pieces.
+A program attends with the queries of one KV head to one piece of a sequence: TMA brings head blocks into a ring in
+shared memory, and tensor cores multiply from there. With heads of 256 it is two warpgroups, each with half of them.
+A second kernel, `mosaic_merge.py`, merges the pieces.
 """
 
 import functools
@@ -26,7 +27,7 @@ State = tuple[Float32[Array, " rows"], Float32[Array, " rows"], list[Float32[Arr
 
 DTYPES = (jnp.bfloat16, jnp.float16)
 LANES = (64, 128, 256)
-ROWS = 64  # of a product on Hopper's tensor cores: a group of query heads, and nothing
+ROWS = 64  # of a product on Hopper's tensor cores: the query heads of a group, the rest is padding
 ROW_TILE, COLUMN_TILE = 8, 64  # of a matrix in shared memory; 64 elements are the 128 bytes of a swizzle
 TILE_TOKENS = 64
 MAX_COLUMNS = 128  # of values for a warpgroup: its sums are half of its registers
@@ -50,9 +51,9 @@ class Tuning:
 
 
 def tuning(lane: int) -> Tuning:
-    """A ring of 64 KiB (128 with heads of 256), so that two programs (one) of less than 114 KiB run beside each other.
+    """A ring of 64 KiB, so that two programs run beside each other, or of 128 KiB with heads of 256, where one does.
 
-    They run in two waves: a last one that is not full then costs less.
+    Programs run in two waves or more: one that is not full then costs less.
     """
     return Tuning(stages=max(256 // lane, 2))
 

@@ -31,7 +31,7 @@ class Pieces(NamedTuple):
 def cut_into_pieces(
     kv_lens: Int[Array, " seqs"], sliding_window: int | None, *, wanted: int, unit_tokens: int
 ) -> Pieces:
-    """Cuts the tokens that are read from the pool into `wanted` pieces, or more, but no more than one per sequence.
+    """Cuts the tokens that are read from the pool into about `wanted` pieces: at most one more for each sequence.
 
     The number of pieces is static, as a grid is: what is not needed has no owner. Where the cuts are follows from the
     lengths of the very launch. All layers with the same window have the same plan, which XLA makes once.
