@@ -11,6 +11,7 @@ from muxjax.gpu_compile.case import Case, Outcome
 from muxjax.gpu_compile.gate import compile_all, toolchain
 from muxjax.gpu_compile.kernels import kernel_cases
 from muxjax.gpu_compile.report import print_table, to_json, violation_lines
+from muxjax.gpu_compile.steps import step_cases
 from muxjax.gpu_compile.toolchain import ToolchainError
 
 _PIPE_WIDTH = 160
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    cases = [case for case in kernel_cases() if _is_chosen(case, options)]
+    everything: list[Case] = [*step_cases(), *kernel_cases()]
+    cases = [case for case in everything if _is_chosen(case, options)]
     if options.list:
         print("\n".join(f"{case.target}, {case.name}" for case in cases))
         return 0

@@ -21,6 +21,7 @@ class Program:
         temp_bound: bytes of temporary memory that it may take, at most.
         kernels: the names that its own kernels begin with; others are XLA's, whose tiles a real device chooses.
         is_one_command_buffer: whether all that it launches must be sent as one.
+        is_spread: whether it is called on each device of a mesh, as the engine's programs are.
         compiler_options: of XLA, where they are not its own defaults.
     """
 
@@ -31,6 +32,7 @@ class Program:
     writes_pool: bool = False
     kernels: tuple[str, ...] = ()
     is_one_command_buffer: bool = False
+    is_spread: bool = False
     compiler_options: Mapping[str, str | bool | int] = field(default_factory=dict)
 
     @property

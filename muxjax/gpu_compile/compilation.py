@@ -6,30 +6,31 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 from jax.experimental import topologies
-from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, Mesh, NamedSharding, use_abstract_mesh
 
 from muxjax.gpu_compile.case import Case, Compilation, Outcome, Program
 from muxjax.gpu_compile.compiler_output import Kernel, read_kernels, read_launches
 from muxjax.gpu_compile.targets import TARGETS, Target
 from muxjax.gpu_compile.toolchain import log_into
 from muxjax.gpu_compile.verdict import find_violations, from_error
+from muxjax.models.spread import make_mesh
+from muxjax.serving.executor.spmd import WHOLE, spread
 
 
 def compile_case(case: Case) -> Outcome:
     """Compile for the case's target and judge the result; what does not compile is an outcome too."""
     target = TARGETS[case.target]
-    sharding = SingleDeviceSharding(_topology(target).devices[0])
+    mesh = make_mesh(_topology(target).devices)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-compile-") as name, _on_target(target), _said_into(Path(name)):
         directory = Path(name)
         try:
             program = case.program()
-            compilation = _compile(program, sharding, directory)
+            compilation = _compile(program, mesh, directory)
         except NotImplementedError as error:
             return Outcome(case.name, target.name, unsupported=str(error))
         except Exception as error:  # whatever a compiler raises is about the case, and others follow
@@ -45,12 +46,13 @@ def compile_case(case: Case) -> Outcome:
     )
 
 
-def _compile(program: Program, sharding: SingleDeviceSharding, directory: Path) -> Compilation:
+def _compile(program: Program, mesh: Mesh, directory: Path) -> Compilation:
+    whole = NamedSharding(mesh, WHOLE)
     arguments = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), program.arguments
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), program.arguments
     )
-    donated = program.pool if program.writes_pool else ()
-    lowered = jax.jit(program.function, donate_argnums=donated).lower(*arguments)
+    function = spread(program.function, mesh, WHOLE, WHOLE) if program.is_spread else program.function
+    lowered = jax.jit(function, donate_argnums=program.pool if program.writes_pool else ()).lower(*arguments)
     described = {"xla_dump_to": str(directory), "xla_dump_hlo_as_text": True}
     compiled = lowered.compile(compiler_options={**program.compiler_options, **described})
     hlo, memory = compiled.as_text(), compiled.memory_analysis()
@@ -58,13 +60,6 @@ def _compile(program: Program, sharding: SingleDeviceSharding, directory: Path) 
         raise RuntimeError("XLA says nothing of what it compiled")
     kernels, launches = _own_kernels(program, directory), read_launches(directory)
     return Compilation(hlo, memory.temp_size_in_bytes, memory.alias_size_in_bytes, kernels, launches)
-
-
-@dataclass(frozen=True)
-class _Device(AbstractDevice):
-    """Has what muxjax and Mosaic GPU choose kernels by, as real devices have."""
-
-    compute_capability: str
 
 
 @functools.cache
@@ -75,9 +70,7 @@ def _topology(target: Target) -> topologies.TopologyDescription:
 @contextmanager
 def _on_target(target: Target) -> Iterator[None]:
     """Trace as on that GPU: kernels are not interpreted, and those chosen by device are its own."""
-    device = _Device(
-        device_kind=target.device_kind, num_cores=target.cores, platform="gpu", compute_capability=target.capability
-    )
+    device = AbstractDevice(device_kind=target.device_kind, num_cores=target.cores, platform="gpu")
     with use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
         yield
 

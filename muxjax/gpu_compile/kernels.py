@@ -21,8 +21,9 @@ from muxjax.pallas_kernels.ragged_prefill import api as ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill import shapes as prefill_shapes
 
 _BLOCK_ELEMENTS = 32 * 128
-_OWN: Mapping[Implementation, tuple[str, ...]] = MappingProxyType({"mosaic": ("sm_90a",), "triton": tuple(TARGETS)})
-_GPU_IMPLEMENTATIONS: tuple[Implementation, ...] = ("mosaic", "triton", "xla")
+_TARGETS: Mapping[Implementation, tuple[str, ...]] = MappingProxyType(
+    {"mosaic": ("sm_90a",), "triton": tuple(TARGETS), "xla": ("sm_80",)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,12 @@ class KernelCase:
 
 
 def kernel_cases() -> Iterator[KernelCase]:
-    """All of them: kernels of a backend for the GPUs that it is for, plain JAX for all."""
+    """All of them: kernels of a backend for the GPUs that it is for; plain JAX, which is alike on all, for one."""
     for operation, (module, shapes) in _OPERATIONS.items():
-        for implementation in _GPU_IMPLEMENTATIONS:
+        for implementation, targets in _TARGETS.items():
             if implementation not in module.IMPLEMENTATIONS:
                 continue
-            for target in _OWN.get(implementation, tuple(TARGETS)):
+            for target in targets:
                 yield from (KernelCase(operation, implementation, shape, target) for shape in shapes.GPU_SHAPES)
 
 

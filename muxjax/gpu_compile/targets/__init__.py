@@ -29,11 +29,6 @@ class Target:
         return self._number("core_count")
 
     @property
-    def capability(self) -> str:
-        """Its compute capability, such as "9.0"."""
-        return f"{self._number('major')}.{self._number('minor')}"
-
-    @property
     def shared_memory(self) -> int:
         """Bytes of it that a block of threads may have, at most."""
         return self._number("shared_memory_per_block_optin")
