@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from muxjax.placement.model_shape import ModelShape
 
 _KNOT = 32  # tokens; the lengths of profiled tables are multiples of it, so that nothing is lost between knots
 _KNOTS = np.arange(0, 4097, _KNOT, dtype=np.float64)
+_MAX_TABLES = 65_536  # of 129 numbers each; more than the batches and shares that a unit comes by
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Latencies:
     def __init__(self, costs: CostModel, models: Mapping[str, ServedModel]) -> None:
         self._costs = costs
         self._models = models
-        self._prefills = cache(self._make_prefills)
-        self._decodes = cache(self._make_decodes)
+        self._prefills = lru_cache(maxsize=_MAX_TABLES)(self._make_prefills)
+        self._decodes = lru_cache(maxsize=_MAX_TABLES)(self._make_decodes)
         self._shares = {
             llm: np.asarray(costs.shares(served.shape, served.gpus), np.float64) for llm, served in models.items()
         }
