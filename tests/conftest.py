@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import gc
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -21,3 +23,11 @@ def interruptible() -> None:
     """Shells start background jobs with SIGINT ignored, which children inherit: Ctrl-C could not be tested there."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_programs() -> Iterator[None]:
+    """Every program for the CPU takes some mappings of memory, of which Linux gives a process 65,530."""
+    yield
+    gc.collect()
+    jax.clear_caches()
