@@ -119,6 +119,8 @@ def weight_bytes(
     """Memory that the weights of load_model's model take on each device, without reading them. Raises ModelError."""
     found = find_model(source)
     skeleton = found.skeleton(dtype, unroll=quantization is not None)
+    if devices > 1:
+        _check_spread(found, skeleton, devices)
     fit = _fit(skeleton, quantization)
 
     def bytes_of(name: str, leaf: jax.ShapeDtypeStruct) -> int:
