@@ -21,6 +21,7 @@ from muxjax.pallas_kernels.ragged_prefill import api as ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill import shapes as prefill_shapes
 
 _BLOCK_ELEMENTS = 32 * 128
+_MULTIPROCESSORS = 132  # of an H100; the other GPUs have fewer
 _TARGETS: Mapping[Implementation, tuple[str, ...]] = MappingProxyType(
     {"mosaic": ("sm_90a",), "triton": tuple(TARGETS), "xla": ("sm_80",)}
 )
@@ -74,7 +75,8 @@ def _decode(implementation: Implementation, shape_name: str) -> Program:
     function = functools.partial(paged_decode.paged_decode, sm_scale=0.1, implementation=implementation)
     cache = _cache(shape.sequences, shape.kv_len, shape.kv_heads, shape.head_dim)
     arguments = (*heads, *cache, _ints(shape.sequences))
-    return Program(function, arguments, _attention_bound(arguments), pool=3)
+    bound = _attention_bound(arguments) if implementation == "xla" else _pieces_bound(arguments)
+    return Program(function, arguments, bound, pool=3)
 
 
 def _prefill(implementation: Implementation, shape_name: str) -> Program:
@@ -112,10 +114,22 @@ _PROGRAMS = MappingProxyType({"paged_decode": _decode, "ragged_prefill": _prefil
 
 
 def _attention_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:
-    """Room for the output in float32 from each of 32 splits of the tokens, and for a page of each sequence."""
+    """Room for the output in float32 from each of 16 splits of the tokens, and for a page of each sequence."""
     queries, _, _, pool, page_blocks, page_table = arguments[:6]
     page = page_table.shape[0] * page_blocks.shape[1] * math.prod(pool.shape[1:])
-    return 4 * (32 * math.prod(queries.shape) + 4 * page)
+    return 4 * (16 * math.prod(queries.shape) + 4 * page)
+
+
+def _pieces_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:
+    """Room for what decoding keeps of each piece, in float32: its output, and peak and total of 64 rows a KV head.
+
+    There are four pieces for each multiprocessor, and one for each sequence. Beside them are the queries, filled up to
+    8 rows a KV head, the new tokens' scores, of 64, and tables.
+    """
+    (sequences, q_heads, dim), kv_heads = arguments[0].shape, arguments[1].shape[1]
+    pieces = sequences + math.ceil(4 * _MULTIPROCESSORS / kv_heads)
+    queries = sequences * kv_heads * (2 * max(8, q_heads // kv_heads) * dim + 4 * 64)
+    return 4 * pieces * (q_heads * dim + 2 * 64 * kv_heads) + queries + 2**16
 
 
 def _heads(rows: int, q_heads: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
