@@ -1,6 +1,5 @@
 """Packed steps give every request the tokens that it gets when the jobs of a step run one after another."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -31,23 +30,6 @@ SMALL_UNIT = {"max_sequences": 2, "max_prefill_tokens": 16}  # one size of each 
 def sources(tmp_path_factory):
     sources = write_configs(tmp_path_factory.mktemp("configs"))
     return {"odd": sources["odd"], "wide": sources["wide"]}
-
-
-@pytest.fixture
-def packed(monkeypatch) -> Iterator[list[tuple]]:
-    """Programs are compiled as soon as they are wanted; lists the keys of those that ran."""
-    monkeypatch.setattr(jax_executor, "ThreadPoolExecutor", AtOnce)
-    ran: list[tuple] = []
-    dispatch = JaxExecutor.dispatch_packed
-
-    def noting(self, jobs, completions):
-        launch = dispatch(self, jobs, completions)
-        if launch is not None:
-            ran.append(launch.packed)
-        return launch
-
-    monkeypatch.setattr(JaxExecutor, "dispatch_packed", noting)
-    return ran
 
 
 @pytest.mark.parametrize("implementation", ["xla", default_implementation().name])

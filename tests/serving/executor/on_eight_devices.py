@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import NamedSharding
 from muxjax.models.load import load_model
 from muxjax.models.spread import make_mesh
 from muxjax.serving.executor.llm_runtime import LLMRuntime, compile_step
+from muxjax.serving.executor.packed import PackedKey
 from muxjax.serving.executor.program import sample_next
 from muxjax.serving.executor.slots import SamplingTable, SlotState
 from muxjax.serving.executor.spmd import POOL, STATE, VOCABULARY, WHOLE, spread
@@ -64,6 +66,25 @@ def test_llms_that_share_devices_say_what_each_says_alone_on_one(tmp_path: Path,
                 client.submit_prompt(f"{case} {copy}", case, golden["prompt"], greedy(len(golden["generated"])))
         results = client.wait()
         assert sum(llm.preemptions for llm in engine.status().llms) >= 1, "the pool was not small enough"
+    for (request_id, _), result in results.items():
+        assert result.token_ids == read_golden(request_id.split()[0])["generated"], request_id
+
+
+def test_jobs_of_llms_that_share_devices_say_the_same_in_one_program(tmp_path: Path, packed: list[PackedKey]) -> None:
+    """Each LLM with one size of decode, so that few programs are compiled."""
+    spec = unit(tmp_path, 2, 10_000)
+    spec = replace(spec, llms=spec.llms[:2], scheduling=replace(spec.scheduling, overlap="packed"))
+    cases = [llm.name for llm in spec.llms]
+    with running(spec) as engine:
+        client = Client(engine)
+        for copy in range(2 * COPIES):
+            for case in cases:
+                golden = read_golden(case)
+                client.submit_prompt(f"{case} {copy}", case, golden["prompt"], greedy(len(golden["generated"])))
+        results = client.wait()
+        assert sum(llm.errors for llm in engine.status().llms) == 0
+    assert any(len(key) == 2 for key in packed), "no two LLMs were in one program"
+    assert any(part.decode and part.prefill for key in packed for part in key), "no LLM had both jobs in one program"
     for (request_id, _), result in results.items():
         assert result.token_ids == read_golden(request_id.split()[0])["generated"], request_id
 

@@ -74,3 +74,10 @@ def test_a_group_that_no_kernel_takes_gets_plain_jax_and_the_reason(tmp_path: Pa
         name, reason = chosen[operation]
         assert name == "xla"
         assert "query heads per KV head, not 256" in reason
+
+
+def test_a_dtype_that_mosaic_does_not_take_gets_triton_on_hopper_and_the_reason(tmp_path: Path) -> None:
+    chosen = choices(tmp_path, "9.0", pool_dtype="float32")
+    name, reason = chosen["paged_decode"]
+    assert name == "triton"
+    assert "both bfloat16 or both float16, not bfloat16, float32" in reason
