@@ -133,8 +133,12 @@ def _serve(
         now = clock.now()
         while waiting and arrivals[waiting[0]].at <= now:
             due.append(waiting.popleft())
-        is_over = in_turns and now > clock.slice_began + load.slice_seconds
-        mine = [index for index in due if not in_turns or (arrivals[index].llm == turns[turn] and not is_over)]
+        is_mine = {index: arrivals[index].llm == turns[turn] or not in_turns for index in due}
+        is_over = in_turns and (
+            now > clock.slice_began + load.slice_seconds
+            or (bool(due) and not clock.running and not any(is_mine.values()))  # others wait, and this one has nothing
+        )
+        mine = [index for index in due if is_mine[index] and not is_over]
         for index in mine:
             clock.submit(engine, index, arrivals[index], load.output_tokens)
         due = [index for index in due if index not in mine]
