@@ -9,6 +9,7 @@ from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.errors import QueueFullError
 from muxjax.serving.scheduler.job import Job, JobKind, Step
 from muxjax.serving.scheduler.policies import make_policy
+from muxjax.serving.scheduler.policy import Policy
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.sequence import Sequence, SequenceState
 from muxjax.serving.scheduler.share import LLMShare
@@ -28,7 +29,9 @@ class RandomLoad:
         longest_burst: the most decode steps that were booked at once.
     """
 
-    def __init__(self, seed: int, policy: str, num_blocks: int, *, prefill: float = 0.0, decode: float = 0.0) -> None:
+    def __init__(
+        self, seed: int, policy: str | Policy, num_blocks: int, *, prefill: float = 0.0, decode: float = 0.0
+    ) -> None:
         self.draw = random.Random(seed)
         self.pool = Pool(num_blocks + 1)
         shares = {}
@@ -46,7 +49,11 @@ class RandomLoad:
         self._shares = shares
         self.max_prefill_tokens = self.draw.choice([7, 32, 128])
         self.scheduler = Scheduler(
-            self.pool, shares, make_policy(policy), max_prefill_tokens=self.max_prefill_tokens, max_prefill_sequences=4
+            self.pool,
+            shares,
+            make_policy(policy) if isinstance(policy, str) else policy,
+            max_prefill_tokens=self.max_prefill_tokens,
+            max_prefill_sequences=4,
         )
         self.now = 0.0
         self.calls = 0

@@ -1,5 +1,9 @@
 """First come, first served."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muxjax.serving.scheduler.fcfs import FCFS
 from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import SequenceState
 from muxjax.serving.scheduler.share import LLMShare
@@ -81,3 +85,57 @@ def test_nothing_passes_a_prefill_that_waits_for_compute() -> None:
     assert unit.start() == []
     unit.end(decode)
     assert names(unit.start()) == ["prefill b"]
+
+
+# Strict: no prefill passes the oldest one.
+
+
+def test_strictly_an_llm_without_slots_keeps_others_waiting() -> None:
+    shares = {"a": LLMShare(1.0, 128, max_sequences=1), "b": SHARE}
+    unit = SmallUnit(FCFS(strict=True), 100, shares)
+    for llm in "aab":
+        unit.add(llm, prompt=5, output=3)
+    assert unit.run(4) == [["prefill a"], ["decode a"], ["decode a"], ["prefill a"]], "b waits for both of a"
+    assert names(unit.step()) == ["prefill b", "decode a"]
+
+
+def test_strictly_a_prompt_that_was_begun_does_not_pass_one_that_waits_for_blocks() -> None:
+    unit = SmallUnit(FCFS(strict=True), 8, dict.fromkeys("ab", SHARE), max_prefill_tokens=2 * PAGE)
+    unit.add("a", prompt=PAGE, output=3)
+    unit.step()
+    middle, begun = unit.add("a", prompt=4 * PAGE), unit.add("b", prompt=3 * PAGE)
+    unit.scheduler.queues["a"].waiting.clear()  # as if it had been preempted later on
+    unit.step()
+    unit.scheduler.queues["a"].enqueue(middle)
+    unit.pool.allocate("b", sequence_id=999, num_pages=unit.pool.free_blocks)
+    assert chunks(unit.step(), PREFILL) == []
+    assert begun.num_computed == 2 * PAGE
+
+
+def test_strictly_decodes_go_on_while_the_oldest_prompt_waits() -> None:
+    unit = SmallUnit(FCFS(strict=True), 8, dict.fromkeys("ab", SHARE))
+    unit.add("a", prompt=4 * PAGE, output=3)
+    unit.step()
+    unit.add("b", prompt=5 * PAGE)
+    assert [names(unit.step()) for _ in range(3)] == [["decode a"], ["decode a"], ["prefill b"]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 3 * PAGE), st.integers(2, 30)), min_size=1, max_size=12),
+    st.integers(6, 20),
+    st.integers(1, 3),
+)
+def test_strictly_prompts_start_in_the_order_of_their_arrival(
+    requests: list[tuple[str, int, int]], blocks: int, slots: int
+) -> None:
+    share = LLMShare(1.0, 6 * PAGE, max_sequences=slots, prefill_compute=0.8, decode_compute=0.3)
+    unit = SmallUnit(FCFS(strict=True), blocks, dict.fromkeys("abc", share), compute=1.2, max_prefill_sequences=1)
+    sequences = [unit.add(llm, prompt, output) for llm, prompt, output in requests]
+    started: list[int] = []
+    for _ in range(2000):
+        step = unit.step()
+        started += [sequence for sequence, start, _ in chunks(step, PREFILL) if start == 0 and sequence not in started]
+        if not unit.scheduler.has_unfinished:
+            break
+    assert started == [sequence.id for sequence in sequences]
+    assert all(sequence.state is SequenceState.FINISHED for sequence in sequences)

@@ -2,7 +2,11 @@
 
 import pytest
 
+from muxjax.serving.scheduler.adbs import ADBS
+from muxjax.serving.scheduler.fcfs import FCFS
 from muxjax.serving.scheduler.policies import POLICY_NAMES
+from muxjax.serving.scheduler.policy import Policy
+from muxjax.serving.scheduler.round_robin import RoundRobin
 from muxjax.serving.scheduler.sequence import SequenceState
 from muxjax.serving.scheduler.share import LLMShare
 from tests.serving.scheduler.drivers import RandomLoad, run_as_engine, run_as_simulator
@@ -39,6 +43,14 @@ def test_in_virtual_time_with_jobs_that_overlap(policy: str, num_blocks: int) ->
     assert len(load.added) > 60
     assert load.longest < CALLS
     assert num_blocks == 1000 or sum(sequence.preemptions for sequence in load.added) > 0
+
+
+@pytest.mark.parametrize("policy", [ADBS(passing=True), RoundRobin(passing=True), FCFS(strict=True)])
+def test_in_virtual_time_as_muxserves_code_orders_jobs(policy: Policy) -> None:
+    load = RandomLoad(seed=1, policy=policy, num_blocks=120, prefill=0.8, decode=0.5)
+    run_as_simulator(load, CALLS)
+    load.check_end()
+    assert len(load.added) > 60
 
 
 @pytest.mark.parametrize("policy", POLICY_NAMES)

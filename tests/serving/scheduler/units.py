@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job import Job, JobKind, Step
 from muxjax.serving.scheduler.policies import make_policy
+from muxjax.serving.scheduler.policy import Policy
 from muxjax.serving.scheduler.scheduler import Scheduler
 from muxjax.serving.scheduler.sequence import Sequence
 from muxjax.serving.scheduler.share import LLMShare
@@ -16,12 +17,14 @@ PAGE = 16
 class SmallUnit:
     """A scheduler over LLMs of one layer and one head, so that blocks are pages; `now` advances a second a step."""
 
-    def __init__(self, policy: str, num_blocks: int, shares: Mapping[str, LLMShare], **options: float) -> None:
+    def __init__(self, policy: str | Policy, num_blocks: int, shares: Mapping[str, LLMShare], **options: float) -> None:
         self.pool = Pool(num_blocks + 1)
         for llm in shares:
             self.pool.add_llm(llm, layers=1, kv_heads=1, head_dim=4096 // PAGE)
-        self.scheduler = Scheduler(self.pool, shares, make_policy(policy), **options)  # type: ignore[arg-type]
+        chosen = make_policy(policy) if isinstance(policy, str) else policy
+        self.scheduler = Scheduler(self.pool, shares, chosen, **options)  # type: ignore[arg-type]
         self.now = 0.0
+        self.in_flight: list[Job] = []
         self._next_id = 0
 
     def add(self, llm: str, prompt: int, output: int = 1000, deadline: float | None = None) -> Sequence:
@@ -35,11 +38,14 @@ class SmallUnit:
     def start(self) -> list[Job]:
         """The jobs that start now; they stay in flight."""
         step = self.scheduler.schedule(self.now)
-        return list(step.jobs) if step else []
+        jobs = list(step.jobs) if step else []
+        self.in_flight += jobs
+        return jobs
 
     def end(self, *jobs: Job) -> None:
         """Finish jobs, read their tokens, and finish the sequences that are complete."""
         for job in jobs:
+            self.in_flight = [other for other in self.in_flight if other is not job]
             self.scheduler.job_finished(job, self.now)
             self.scheduler.tokens_read(job)
         for queue in self.scheduler.queues.values():
