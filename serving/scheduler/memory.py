@@ -19,10 +19,11 @@ class Memory:
     their blocks back: there is progress, and everyone becomes the oldest some day.
     """
 
-    def __init__(self, pool: Pool, queues: Mapping[str, LLMQueue]) -> None:
+    def __init__(self, pool: Pool, queues: Mapping[str, LLMQueue], *, growth_room: bool = True) -> None:
         self.pool = pool
         self.preempted: list[Sequence] = []
         self._queues = queues
+        self._growth_room = growth_room
 
     def blocks_for(self, llm: str, num_tokens: int) -> int:
         """Head blocks of the pages that hold so many tokens."""
@@ -35,11 +36,11 @@ class Memory:
     def blocks_to_admit(self, sequence: Sequence) -> int:
         """Head blocks that must be free to admit a sequence.
 
-        Those of its tokens, and a page for each running sequence of its LLM: otherwise it would be preempted at once,
-        when they grow.
+        Those of its tokens and, with `growth_room`, a page for each running sequence of its LLM: otherwise it would be
+        preempted at once, when they grow.
         """
-        headroom = self._queues[sequence.llm].num_running * self.pool.blocks_per_page(sequence.llm)
-        return self.blocks_for(sequence.llm, sequence.num_tokens) + headroom
+        growing = self._queues[sequence.llm].num_running if self._growth_room else 0
+        return self.blocks_for(sequence.llm, sequence.num_tokens) + growing * self.pool.blocks_per_page(sequence.llm)
 
     def allocate(self, sequence: Sequence) -> None:
         """Give a sequence the pages of all its tokens."""

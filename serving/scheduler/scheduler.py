@@ -58,6 +58,7 @@ class Scheduler:
         max_prefill_sequences: int = 32,
         max_waiting: int = 1 << 20,
         compute: float = 1.0,
+        growth_room: bool = True,
     ) -> None:
         """Set the quotas of `llms`, all in the pool already, to the policy's.
 
@@ -69,6 +70,7 @@ class Scheduler:
             max_prefill_sequences: the most sequences of one prefill job.
             max_waiting: the most sequences that wait, of all LLMs together.
             compute: the sum of the compute shares that jobs in flight may hold; 1.2 lets them overlap by a fifth.
+            growth_room: whether a prompt is admitted only if a page is left for each running sequence of its LLM.
 
         Raises:
             ValueError: a limit is below 1, an LLM is not in the pool, or one job alone needs more compute.
@@ -83,7 +85,7 @@ class Scheduler:
         for llm, share in llms.items():
             self._check_share(llm, share)
         self.queues = {llm: LLMQueue(llm, share) for llm, share in llms.items()}
-        self._memory = Memory(pool, self.queues)
+        self._memory = Memory(pool, self.queues, growth_room=growth_room)
         self._times = JobTimes()
         self._starter = JobStarter(
             self.queues,

@@ -18,8 +18,8 @@ _GPUS, _GPU_GB = 4, 80.0  # the paper does not say how many; fewer do not hold t
 _LLM_GB = 7.6  # what an LLM's processes take of each GPU beside weights and KV
 _REQUESTS = {"llama-65b": 25, "llama-30b": 200}  # as many as its code makes by default, in proportion to the rates
 _LLMS = {
-    "llama-65b": (1.0, Lengths(778, 251, sigma=0.3), ServedModel(find_model("llama-65b"), _GPUS, 30, 100)),
-    "llama-30b": (8.0, Lengths(128, 126, sigma=0.3), ServedModel(find_model("llama-30b"), _GPUS, 60, 100)),
+    "llama-65b": (1.0, Lengths(778, 251, variation=0.3), ServedModel(find_model("llama-65b"), _GPUS, 30, 100)),
+    "llama-30b": (8.0, Lengths(128, 126, variation=0.3), ServedModel(find_model("llama-30b"), _GPUS, 60, 100)),
 }
 
 

@@ -14,12 +14,13 @@ from muxjax.placement.workload import Lengths
 
 MEASURED_SYSTEMS = ("spatial", "temporal", "muxserve")
 SEQUENCE_LIMIT = 256
-SHAREGPT = Lengths(prompt_mean=240.0, output_mean=230.0)
+SHAREGPT = Lengths(prompt_mean=240.0, output_mean=230.0, variation=0.85)
 """Prompts and completions of the power-law runs: what MuxServe's filter leaves of ShareGPT.
 
 Its placements are calculated with 161 and 337 tokens. But an LLM alone on its GPUs and seldom asked would then have
 decoded a fifth faster than its profile says it can. These means were chosen on such LLMs (spatial partitioning, alpha
-1.3, scale 0.5).
+1.3, scale 0.5), and the variation on how many sequences of the most popular LLM ran at once there, where they fill the
+memory: the longer the longest, the fewer.
 """
 _PREFILL_SHARES = {"llama-7b": 80, "llama-13b": 90}  # of a device; larger ones have all of it
 _GPU_GB = 80.0

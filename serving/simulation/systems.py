@@ -51,6 +51,7 @@ class System:
         max_prefill_tokens: of one prefill; muxjax's are chunks, which bound how long decodes wait.
         max_sequences: of one LLM at once.
         restarts: whether preempted requests generate their tokens anew, as in MuxServe's code.
+        growth_room: whether a prompt waits for room for those that run to grow. MuxServe's code admits what fits now.
     """
 
     policy: Callable[[], Policy]
@@ -58,16 +59,17 @@ class System:
     max_prefill_tokens: int = 2048
     max_sequences: int = MOST_SEQUENCES
     restarts: bool = True
+    growth_room: bool = False
 
 
 SYSTEMS = {
     "muxserve": System(partial(ADBS, passing=True), Sharing.PROCESSES),
     "round_robin": System(partial(RoundRobin, passing=True), Sharing.PROCESSES, max_sequences=256),
     "fcfs": System(partial(FCFS, strict=True), Sharing.PROCESSES, max_sequences=256),
-    "spatial": System(ADBS, Sharing.IN_TURN),
+    "spatial": System(partial(FCFS, strict=True), Sharing.IN_TURN),
     "temporal": System(partial(FCFS, strict=True), Sharing.IN_TURN, max_sequences=256),
-    "muxjax": System(ADBS, Sharing.PACKED, max_prefill_tokens=512, restarts=False),
-    "muxjax_interleaved": System(ADBS, Sharing.INTERLEAVED, max_prefill_tokens=512, restarts=False),
+    "muxjax": System(ADBS, Sharing.PACKED, max_prefill_tokens=512, restarts=False, growth_room=True),
+    "muxjax_interleaved": System(ADBS, Sharing.INTERLEAVED, max_prefill_tokens=512, restarts=False, growth_room=True),
 }
 
 
@@ -127,6 +129,7 @@ def _make_scheduler(system: System, llms: Mapping[str, UnitLLM], pool: Pool) -> 
         max_prefill_tokens=system.max_prefill_tokens,
         max_prefill_sequences=256,
         compute=PROCESS_COMPUTE,
+        growth_room=system.growth_room,
     )
 
 

@@ -31,6 +31,13 @@ def test_gamma_arrivals_have_the_coefficient_of_variation(variation):
     assert gaps.std() / gaps.mean() == pytest.approx(variation, rel=0.1)
 
 
+@pytest.mark.parametrize("variation", [0.3, 0.85, 1.0])
+def test_lengths_have_the_mean_and_the_variation(variation):
+    lengths = Lengths(200, 100, variation, longest=100_000).draw(np.random.default_rng(0), 20_000)
+    assert [drawn.mean() for drawn in lengths] == pytest.approx([200, 100], rel=0.03)
+    assert [drawn.std() / drawn.mean() for drawn in lengths] == pytest.approx([variation] * 2, rel=0.03)
+
+
 def test_power_law():
     assert power_law_rates(3, 2.0, 36.0) == pytest.approx([36, 9, 4])
 

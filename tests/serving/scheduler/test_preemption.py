@@ -1,5 +1,7 @@
 """Memory pressure: who is preempted, who is not, and what becomes of them."""
 
+import pytest
+
 from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.scheduler.sequence import SequenceState
 from muxjax.serving.scheduler.share import LLMShare
@@ -42,6 +44,16 @@ def test_the_newest_of_the_unit_is_preempted_when_the_pool_is_short() -> None:
     assert old.num_tokens > 5 * PAGE
     assert (new.state, new.slot, new.num_computed) == (SequenceState.WAITING, None, 0)
     assert unit.pool.used("b") == 0
+
+
+@pytest.mark.parametrize("growth_room", [True, False])
+def test_a_prompt_that_leaves_no_room_to_grow_waits_unless_told_otherwise(growth_room: bool) -> None:
+    unit = SmallUnit("fcfs", 8, {"a": LLMShare(1.0, 8 * PAGE)}, growth_room=growth_room)
+    unit.add("a", prompt=4 * PAGE)
+    unit.step()
+    new = unit.add("a", prompt=4 * PAGE)
+    unit.run(2)
+    assert (new.slot is None, new.preemptions) == ((True, 0) if growth_room else (True, 1))
 
 
 def test_llms_above_their_quota_give_first() -> None:
