@@ -12,6 +12,8 @@ from muxjax.serving.simulation.load import Load
 
 JOB_HOST = 0.0025
 """Seconds of the host for every job: processes poll shared memory for requests, and hand tokens back through it."""
+GPU_HOST = 0.0003
+"""Seconds more for every GPU but the first: one process prepares the job and hands its inputs to the others in turn."""
 SEQUENCE_HOST = 0.4
 """Which part of the time that MuxServe's estimates add for each sequence of a decode step is not hidden by the device.
 
@@ -33,6 +35,7 @@ class ProcessPlant:
             for llm, served in models.items()
             for kind in JobKind
         }
+        self._job_host = {llm: JOB_HOST + GPU_HOST * (served.gpus - 1) for llm, served in models.items()}
         self._sequence_host = {
             llm: SEQUENCE_HOST * scheduling_seconds(served.shape) * (1 + 1 / served.gpus) / 2
             for llm, served in models.items()
@@ -41,11 +44,11 @@ class ProcessPlant:
     def prefill_seconds(self, load: Load, in_flight: Iterable[tuple[str, JobKind]]) -> float:
         """Of a prefill beside the jobs in flight, itself among them. All its prompts run as one batch."""
         share = self._share(load, in_flight)
-        return JOB_HOST + self._latencies.prefill(load.llm, share, load.sequences, load.tokens)
+        return self._job_host[load.llm] + self._latencies.prefill(load.llm, share, load.sequences, load.tokens)
 
     def decode_seconds(self, load: Load, in_flight: Iterable[tuple[str, JobKind]], steps: int) -> NDArray[np.float64]:
         """Of so many decode steps in a row, likewise."""
-        host = JOB_HOST + load.sequences * self._sequence_host[load.llm]
+        host = self._job_host[load.llm] + load.sequences * self._sequence_host[load.llm]
         share = self._share(load, in_flight)
         return host + self._latencies.decodes(load.llm, share, load.sequences, load.tokens, steps)
 

@@ -9,7 +9,7 @@ from muxjax.placement.workload import Lengths, Request, make_requests
 from muxjax.serving.scheduler.job import JobKind
 from muxjax.serving.simulation.latencies import Latencies, ServedModel
 from muxjax.serving.simulation.load import Load
-from muxjax.serving.simulation.process_plant import JOB_HOST, SEQUENCE_HOST
+from muxjax.serving.simulation.process_plant import GPU_HOST, JOB_HOST, SEQUENCE_HOST, ProcessPlant
 from muxjax.serving.simulation.step_plant import StepPlant
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 
@@ -25,7 +25,7 @@ def table() -> CostTable:
         }
         for batch in (1, 64, 256)
     }
-    return CostTable("test", {"llama-7b": {1: {50: batches, 100: batches}}})
+    return CostTable("test", {"llama-7b": {gpus: {50: batches, 100: batches} for gpus in (1, 4)}})
 
 
 def unit(system: str, names: str, kv_gb: float = 58.0, *, share: int = 50, leaps: bool = True):
@@ -58,6 +58,20 @@ def test_one_request_takes_its_prefill_and_its_decode_steps():
     assert outcome.first_token == pytest.approx(2.0 + JOB_HOST + PREFILL + 32e-4)
     step = DECODE + 1e-4 + 32.5e-5 + JOB_HOST + SEQUENCE_HOST * 1e-4
     assert outcome.finished - outcome.first_token == pytest.approx(2 * step, rel=1e-3)
+
+
+def test_processes_of_more_gpus_wait_longer_for_their_inputs():
+    models = {gpus: {"a": ServedModel(find_model("llama-7b"), gpus)} for gpus in (1, 4)}
+    one, four = (ProcessPlant(Latencies(InterpolatedTable(table()), model), model) for model in models.values())
+    load = Load("a", JobKind.PREFILL, 1, 32)
+    assert four.prefill_seconds(load, []) - one.prefill_seconds(load, []) == pytest.approx(3 * GPU_HOST)
+
+
+def test_a_prompt_is_admitted_as_soon_as_it_fits_and_may_be_preempted_for_those_that_run():
+    requests = [Request(0.0, "a", 250, 200), Request(0.1, "a", 250, 200)]
+    outcome = unit("spatial", "a", kv_gb=0.26).run(requests)[1]  # 16 pages: both prompts fill them
+    assert outcome.first_token < 1
+    assert outcome.finished > 2 * 200 * DECODE, "it began anew when the first one had ended"
 
 
 def test_a_decode_runs_beside_a_prefill_only_where_compute_is_left():
