@@ -65,9 +65,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--measured",
         type=Path,
-        default=Path("../shared/data/measured"),
         metavar="DIR",
-        help="for --figure: the measured runs, as for --validate (default: ../shared/data/measured)",
+        help="for --figure: the measured runs, as for --validate; it simulates and draws them",
     )
     parser.add_argument(
         "-o",
@@ -93,7 +92,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--trace", type=Path, metavar="FILE", help="arrivals and lengths from a trace (.csv, .json[l])")
     parser.add_argument("--scale", type=_positive, default=1.0, metavar="X", help="multiplies all rates (default: 1)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.figure is not None and options.measured is None:
+        parser.error("--figure needs --measured DIR: the runs that MuxServe's authors measured, which it simulates")
+    return options
 
 
 def _positive(text: str) -> float:

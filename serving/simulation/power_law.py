@@ -18,7 +18,7 @@ HIGHEST_RATE = 40.0
 """Requests/s of the most popular LLM at rate scale 1."""
 _MODELS = 12 * ("llama-7b",) + 4 * ("llama-13b",) + 2 * ("llama-30b",) + ("llama-65b",)
 _GPUS_ALONE = {"llama-7b": 1, "llama-13b": 1, "llama-30b": 4, "llama-65b": 8}
-_LENGTHS = Lengths()
+_LENGTHS = Lengths()  # of ShareGPT by the paper; the requests of its runs had others (`measured.SHAREGPT`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,6 +178,12 @@ def test_a_figure_has_the_simulated_curves_and_the_measured_points(tmp_path, cos
     assert not panel["systems"]["muxjax"]["measured"], "nobody has measured it"
 
 
+def test_a_figure_asks_for_the_measured_runs(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["--figure", "slo"])
+    assert "--figure needs --measured DIR" in capsys.readouterr().err
+
+
 def test_without_matplotlib_a_figure_says_how_to_get_it(tmp_path, cost, capsys, monkeypatch):
     monkeypatch.setattr("muxjax.simulate.figure.find_spec", lambda name: None)
     assert main(["--figure", "slo", "--measured", str(power_law_runs(tmp_path)), "--cost", str(cost)]) == 2
