@@ -1,4 +1,4 @@
-"""Round-robin with fixed quotas."""
+"""Round-robin with fixed quotas, or none."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence as Series
@@ -18,15 +18,16 @@ class RoundRobin:
     would never find it free. One that lacks blocks does not.
     """
 
-    def __init__(self, *, passing: bool = False) -> None:
-        """`passing` as in ADBS."""
+    def __init__(self, *, passing: bool = False, quotas: bool = True) -> None:
+        """`passing` as in ADBS; without `quotas`, as in MuxServe's code, the whole pool is everyone's."""
         self._passing = passing
+        self._quotas = quotas
         self._prefill_turns = Turns()
         self._decode_turns = Turns()
 
     def initial_quotas(self, pool: Pool, shares: Mapping[str, LLMShare]) -> dict[str, int]:
-        """By popularity and size."""
-        return initial_quotas(pool, shares)
+        """By popularity and size, if there are any."""
+        return initial_quotas(pool, shares) if self._quotas else dict.fromkeys(shares, pool.capacity)
 
     def start_jobs(self, starter: JobStarter, now: float) -> None:
         """One prefill and all decodes that fit, in turn."""

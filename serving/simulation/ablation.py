@@ -12,11 +12,14 @@ from muxjax.serving.simulation.latencies import ServedModel
 from muxjax.serving.simulation.metrics import measure
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 
-POLICIES = {"FCFS": "fcfs", "Round-Robin": "round_robin", "ADBS": "muxserve", "muxjax": "muxjax"}
-"""What the paper calls them, and the systems that have them."""
+POLICIES = {"FCFS": "temporal", "Round-Robin": "round_robin", "ADBS": "muxserve", "muxjax": "muxjax"}
+"""What the paper calls them, and the systems that have them: its code runs FCFS with temporal multiplexing only."""
 _GPUS, _GPU_GB = 4, 80.0  # the paper does not say how many; fewer do not hold the weights
 _LLM_GB = 7.6  # what an LLM's processes take of each GPU beside weights and KV
-_REQUESTS = {"llama-65b": 25, "llama-30b": 200}  # as many as its code makes by default, in proportion to the rates
+_REQUESTS = {"llama-65b": 127, "llama-30b": 1000}
+"""In proportion to the rates, as its code makes them. It names 200 requests and 1,000 of the more popular LLM; with 200
+the arrivals end after 25 s, and no policy comes to the 7.5 requests/s that were measured.
+"""
 _LLMS = {
     "llama-65b": (1.0, Lengths(778, 251, variation=0.3), ServedModel(find_model("llama-65b"), _GPUS, 30, 100)),
     "llama-30b": (8.0, Lengths(128, 126, variation=0.3), ServedModel(find_model("llama-30b"), _GPUS, 60, 100)),

@@ -64,7 +64,7 @@ class System:
 
 SYSTEMS = {
     "muxserve": System(partial(ADBS, passing=True), Sharing.PROCESSES),
-    "round_robin": System(partial(RoundRobin, passing=True), Sharing.PROCESSES, max_sequences=256),
+    "round_robin": System(partial(RoundRobin, passing=True, quotas=False), Sharing.PROCESSES, max_sequences=256),
     "fcfs": System(partial(FCFS, strict=True), Sharing.PROCESSES, max_sequences=256),
     "spatial": System(partial(FCFS, strict=True), Sharing.IN_TURN),
     "temporal": System(partial(FCFS, strict=True), Sharing.IN_TURN, max_sequences=256),

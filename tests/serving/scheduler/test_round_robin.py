@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from muxjax.serving.scheduler.job import JobKind
+from muxjax.serving.scheduler.round_robin import RoundRobin
 from muxjax.serving.scheduler.share import LLMShare
 from tests.serving.scheduler.units import PAGE, SmallUnit, chunks, names
 
@@ -31,6 +32,11 @@ def test_quotas_never_change() -> None:
         unit.add("b", prompt=6 * PAGE)
     unit.run(60)
     assert (unit.pool.quota("a"), unit.pool.quota("b")) == (75, 25)
+
+
+def test_without_quotas_everyone_has_the_whole_pool() -> None:
+    pool = SmallUnit("round_robin", 100, dict.fromkeys("ab", SHARE)).pool
+    assert RoundRobin(quotas=False).initial_quotas(pool, dict.fromkeys("ab", SHARE)) == {"a": 100, "b": 100}
 
 
 def test_no_decode_starts_while_a_prefill_waits_for_compute() -> None:
