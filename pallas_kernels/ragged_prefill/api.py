@@ -8,11 +8,17 @@ from jaxtyping import Array, Float, Int
 from muxjax.pallas_kernels.attention_inputs import check_attention_inputs, pad_heads
 from muxjax.pallas_kernels.cpu.attention import attention_cpu
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
+from muxjax.pallas_kernels.ragged_prefill.mosaic import ragged_prefill_mosaic
 from muxjax.pallas_kernels.ragged_prefill.triton import ragged_prefill_triton
 from muxjax.pallas_kernels.ragged_prefill.xla import ragged_prefill_xla
 
 IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyType(
-    {"cpu": attention_cpu, "triton": ragged_prefill_triton, "xla": ragged_prefill_xla}
+    {
+        "cpu": attention_cpu,
+        "mosaic": ragged_prefill_mosaic,
+        "triton": ragged_prefill_triton,
+        "xla": ragged_prefill_xla,
+    }
 )
 
 
@@ -51,7 +57,7 @@ def ragged_prefill(
         sm_scale: what scores are multiplied by, usually dim ** -0.5.
         sliding_window: how many of the last tokens a row sees, its own counted; None for all.
         soft_cap: scores become `soft_cap * tanh(score / soft_cap)`; None leaves them.
-        implementation: "cpu", "triton", "xla", or None for the best one here.
+        implementation: "cpu", "mosaic", "triton", "xla", or None for the best one here.
 
     Returns:
         Attention in the dtype of queries; computed in float32.

@@ -33,20 +33,28 @@ class RowBlock(NamedTuple):
 
 
 def row_blocks(
-    query_start_loc: Int[Array, " seqs_plus_1"], kv_lens: Int[Array, " seqs"], rows: int, block_rows: int
+    query_start_loc: Int[Array, " seqs_plus_1"],
+    kv_lens: Int[Array, " seqs"],
+    rows: int,
+    block_rows: int,
+    alignment: int = 1,
 ) -> Int32[Array, "blocks 5"]:
     """Blocks of up to `block_rows` rows that cover a chunk of `rows`, padding too; those that see most tokens first.
 
-    Their number depends on shapes alone: an incomplete block for each sequence and for the padding.
+    Their number depends on shapes alone: an incomplete block for each sequence and for the padding. They lie between
+    multiples of `alignment` that are `block_rows`, which is one too, apart: a sequence that begins within the first
+    multiple has a smaller first block.
     """
     starts = jnp.append(query_start_loc, rows).astype(jnp.int32)
     lengths = jnp.diff(starts)
     kv_lens = jnp.append(kv_lens, 0).astype(jnp.int32)
-    blocks_before = jnp.append(0, jnp.cumsum(-(-lengths // block_rows)))
-    index = jnp.arange(rows // block_rows + len(kv_lens))
+    lead = jnp.where(lengths > 0, starts[:-1] % alignment, 0)
+    blocks_before = jnp.append(0, jnp.cumsum(-(-(lead + lengths) // block_rows)))
+    index = jnp.arange((rows + (alignment - 1) * len(kv_lens)) // block_rows + len(kv_lens))
     sequence = jnp.minimum((blocks_before[1:] <= index[:, None]).sum(axis=1), len(kv_lens) - 1)
-    offset = (index - blocks_before[sequence]) * block_rows
-    count = jnp.clip(lengths[sequence] - offset, 0, block_rows)
+    begin = (index - blocks_before[sequence]) * block_rows - lead[sequence]
+    offset = jnp.maximum(begin, 0)
+    count = jnp.clip(jnp.minimum(begin + block_rows, lengths[sequence]) - offset, 0)
     is_padding = kv_lens[sequence] == 0
     past = jnp.where(is_padding, 0, kv_lens[sequence] - lengths[sequence])
     position = jnp.where(is_padding, -count, past + offset)

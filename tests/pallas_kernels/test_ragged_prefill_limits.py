@@ -12,6 +12,11 @@ from tests.pallas_kernels.cases import make_case
 @pytest.mark.parametrize(
     ("implementation", "changed", "message"),
     [
+        ("mosaic", {"head_dim": 256, "dtype": "bfloat16"}, "heads of 64, 128, not 256"),
+        ("mosaic", {"group": 17, "dtype": "bfloat16"}, "at most 16 query heads per KV head, not 17"),
+        ("mosaic", {"sm_scale": -1.0, "dtype": "bfloat16"}, "a positive sm_scale, not -1.0"),
+        ("mosaic", {"dtype": "float32"}, "both bfloat16 or both float16, not float32, float32"),
+        ("mosaic", {"page_tokens": 24, "dtype": "bfloat16"}, "a power of two of tokens, 8 or more, not 24"),
         ("triton", {"head_dim": 512}, "heads of 32, 64, 128, 256, not 512: use implementation='xla'"),
         ("triton", {"group": 33, "head_dim": 32}, "up to 32 query heads per KV head, not 33"),
         ("triton", {"sm_scale": -1.0}, "a positive sm_scale, not -1.0"),
