@@ -23,6 +23,7 @@ from muxjax.placement.trace import TraceRequest, read_requests
 from muxjax.placement.workload import Lengths, Request, make_requests
 from muxjax.serving.simulation.latencies import ServedModel
 from muxjax.serving.simulation.metrics import attainment, measure
+from muxjax.serving.simulation.prefill_share import prefill_share
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 from muxjax.serving.statistics import Percentiles
@@ -136,7 +137,8 @@ def _run_unit(at: str, unit: PlacedUnit, costs: CostModel, system: str, requests
         shape = find_model(llm.model)
         if llm.tensor_parallel not in costs.gpu_counts(shape):
             raise PlacementError(f"{at}: the cost table has no latencies of {llm.model} on {llm.tensor_parallel} GPUs")
-        models[llm.name] = UnitLLM(ServedModel(shape, llm.tensor_parallel, llm.decode_share), llm.rate)
+        served = ServedModel(shape, llm.tensor_parallel, llm.decode_share, prefill_share(shape))
+        models[llm.name] = UnitLLM(served, llm.rate)
     kv_gb = kv_left_gb(unit.gpus * unit.memory_per_gpu_gb, [llm.model.shape.weight_gb for llm in models.values()])
     try:
         simulation = make_unit(SYSTEMS[system], models, kv_gb, costs)

@@ -11,6 +11,7 @@ from muxjax.placement.errors import PlacementError
 from muxjax.placement.known_models import find_model
 from muxjax.placement.model_shape import ModelShape
 from muxjax.placement.workload import Lengths
+from muxjax.serving.simulation.prefill_share import prefill_share
 
 MEASURED_SYSTEMS = ("spatial", "temporal", "muxserve")
 SEQUENCE_LIMIT = 256
@@ -22,7 +23,6 @@ decoded a fifth faster than its profile says it can. These means were chosen on 
 1.3, scale 0.5), and the variation on how many sequences of the most popular LLM ran at once there, where they fill the
 memory: the longer the longest, the fewer.
 """
-_PREFILL_SHARES = {"llama-7b": 80, "llama-13b": 90}  # of a device; larger ones have all of it
 _GPU_GB = 80.0
 _POWER_LAW_LLM_GB, _CHATLMSYS_LLM_GB = 7.6, 9.6  # what an LLM's two processes take of each GPU beside weights and KV
 _POWER_LAW_SPATIAL_KV = 0.5  # of a GPU's memory
@@ -155,11 +155,12 @@ def _llm(name: str, entry: Mapping[str, Any], system: str, rate: float, lengths:
     if size is None:
         raise ValueError(f"{name}: no size of a mesh in {place!r}")
     throughput = float(entry["tpt"] if "tpt" in entry else entry["throughput"])
+    shape = find_model(entry["model"])
     return MeasuredLLM(
-        shape=find_model(entry["model"]),
+        shape=shape,
         unit=name if system == "spatial" else place,
         gpus=int(size[0]),
-        shares=tuple(map(int, entry["mps"])) if "mps" in entry else (_PREFILL_SHARES.get(entry["model"], 100),),
+        shares=tuple(map(int, entry["mps"])) if "mps" in entry else (prefill_share(shape),),
         rate=rate,
         requests=_requests(entry),
         lengths=lengths,

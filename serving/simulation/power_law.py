@@ -10,6 +10,7 @@ from muxjax.placement.problem import LLM, Cluster, Problem
 from muxjax.placement.rules import kv_left_gb
 from muxjax.placement.workload import Lengths, make_requests, power_law_rates
 from muxjax.serving.simulation.latencies import ServedModel
+from muxjax.serving.simulation.prefill_share import prefill_share
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 
@@ -45,9 +46,10 @@ def placed(placement: Placement) -> list[Unit]:
     """The units of a placement."""
     units = []
     for unit in placement.units:
+        shapes = [find_model(llm.model) for llm in unit.llms]
         llms = {
-            llm.name: UnitLLM(ServedModel(find_model(llm.model), llm.tensor_parallel, llm.decode_share), llm.rate)
-            for llm in unit.llms
+            llm.name: UnitLLM(ServedModel(shape, llm.tensor_parallel, llm.decode_share, prefill_share(shape)), llm.rate)
+            for llm, shape in zip(unit.llms, shapes, strict=True)
         }
         if llms:
             units.append(_unit(llms, unit.gpus, unit.memory_per_gpu_gb))
