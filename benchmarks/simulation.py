@@ -11,7 +11,7 @@ import time
 from muxjax.placement.cost.roofline import Roofline
 from muxjax.placement.gpus import KNOWN_GPUS
 from muxjax.placement.solve import solve
-from muxjax.serving.simulation.power_law import alone, placed, power_law_problem, simulate
+from muxjax.serving.simulation.power_law import alone, make_load, placed, power_law_problem, simulate
 from muxjax.serving.simulation.systems import SYSTEMS
 
 TARGET = 50_000
@@ -30,7 +30,7 @@ def main() -> None:
     for system in SYSTEMS:
         began = time.process_time()
         units = alone(problem) if system == "spatial" else shared
-        requests = len(simulate(units, system, costs, 1.0, options.duration))
+        requests = len(list(simulate(units, system, costs, make_load(problem, 1.0, options.duration))))
         seconds = time.process_time() - began
         a_minute = round(60 * requests / seconds)
         systems[system] = {"requests": requests, "requests_a_minute": a_minute, "met": a_minute >= TARGET}

@@ -53,7 +53,8 @@ def draw(figure: Figure, path: Path) -> None:
 def _draw_curves(axes: "Axes", panel: Panel) -> None:
     for system, series in panel.series.items():
         colour, marker, name = _STYLES[system]
-        axes.plot(list(map(float, series.simulated)), list(series.simulated.values()), color=colour, label=name)
+        simulated = list(map(float, series.simulated)), list(series.simulated.values())
+        axes.plot(*simulated, ".-", color=colour, markersize=4, label=name)
         axes.plot(
             list(map(float, series.measured)),
             list(series.measured.values()),
@@ -75,4 +76,5 @@ def _draw_bars(axes: "Axes", panel: Panel) -> None:
         places = [policies.index(policy) + offset for policy in shown]
         bars = axes.bar(places, [values[policy] for policy in shown], 0.38, color=colour, label=name)
         axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
-    axes.set_xticks(range(len(policies)), policies)
+    axes.set_xticks(range(len(policies)), [p if p in measured else f"{p}\n(not measured)" for p in policies])
+    axes.set_xlim(-0.5, len(policies) - 0.5)

@@ -27,6 +27,7 @@ from muxjax.serving.simulation.prefill_share import prefill_share
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
 from muxjax.serving.statistics import Percentiles
+from muxjax.simulate.progress import tracked
 
 _SLO_SCALES = (2, 5, 8, 20)
 _LONGEST = 2048
@@ -80,7 +81,7 @@ def run(file: Path, costs: CostModel, table: CostTable | None, system: str, work
     if table is not None:
         table.check([find_model(llm.model).name for llm in llms.values()], max(unit.gpus for unit in placement.units))
     outcomes: list[Outcome] = []
-    for number, unit in enumerate(placement.units):
+    for number, unit in tracked(enumerate(placement.units), "simulating", len(placement.units)):
         if unit.llms:
             names = {llm.name for llm in unit.llms}
             chosen = [request for request in requests if request.llm in names]

@@ -1,17 +1,14 @@
 """Measured runs replayed side by side on this machine's cores."""
 
 import multiprocessing
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import repeat
 
-from rich.console import Console
-from rich.progress import track
-
 from muxjax.placement.cost.table import CostTable
 from muxjax.serving.simulation.measured import MeasuredRun
 from muxjax.serving.simulation.validation import Comparison, simulate_run
+from muxjax.simulate.progress import tracked
 
 MOST_GPUS = 8  # of a unit
 
@@ -25,5 +22,4 @@ def replay_runs(runs: Sequence[MeasuredRun], table: CostTable, seed: int) -> lis
     # Not forked: whoever calls may have threads.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         replayed = pool.map(simulate_run, runs, repeat(table), repeat(seed))
-        progress = Console(file=sys.stderr)
-        return list(track(replayed, "replaying", total=len(runs), console=progress, transient=True))
+        return list(tracked(replayed, "replaying", len(runs)))

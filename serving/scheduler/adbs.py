@@ -30,16 +30,18 @@ class ADBS:
        part, which nothing else can use.
     """
 
-    def __init__(self, period: float = 8.0, *, passing: bool = False) -> None:
+    def __init__(self, period: float = 8.0, *, passing: bool = False, gather: float = 0.0) -> None:
         """
         Args:
             period: seconds between adaptations of the quotas.
             passing: whether decodes that fit beside a prefill pass those that lack compute (`start_decodes_in_turn`).
+            gather: seconds for which new prompts wait for others to share a prefill with (`start_prefill_in_turn`).
         """
         if not period > 0:
             raise ValueError(f"period must be positive, not {period}")
         self._period = period
         self._passing = passing
+        self._gather = gather
         self._adapted_at: float | None = None
         self._prefill_turns = Turns()
         self._decode_turns = Turns()
@@ -52,7 +54,7 @@ class ADBS:
     def start_jobs(self, starter: JobStarter, now: float) -> None:
         """A prefill if its turn and its resources have come, and the decodes that do not stand in its way."""
         self._adapt_periodically(starter, now)
-        waits = start_prefill_in_turn(starter, self._prefill_turns, now)
+        waits = start_prefill_in_turn(starter, self._prefill_turns, now, self._gather)
         reserved = 0
         if waits is not None:
             llm, shortage = waits

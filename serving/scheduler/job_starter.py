@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, islice
 
 from muxjax.serving.scheduler.job import Chunk, Job, JobKind
 from muxjax.serving.scheduler.llm_queue import LLMQueue
@@ -77,6 +77,14 @@ class JobStarter:
         if not self._compute_fits(queue.share.prefill_compute):
             return Shortage.COMPUTE
         return Shortage.POOL if blocks > self.memory.pool.free_blocks else None
+
+    def may_gather(self, llm: str, now: float) -> bool:
+        """Whether new prompts of the LLM may wait for more: something decodes, and they do not fill a prefill yet."""
+        queue = self.queues[llm]
+        if queue.prefilling or not any(other.decoding for other in self.queues.values()):
+            return False
+        waiting = islice(queue.waiting, self._max_prefill_sequences)
+        return sum(sequence.num_uncomputed for sequence in waiting) < self._chunks.most_tokens(llm, now)
 
     def start_prefill(self, llm: str, now: float, reserved: int = 0) -> Job:
         """Start the LLM's next prefill, which lacks nothing.

@@ -22,12 +22,16 @@ class Turns:
         self._served_at[llm] = self._count
 
 
-def start_prefill_in_turn(starter: JobStarter, turns: Turns, now: float) -> tuple[str, Shortage] | None:
+def start_prefill_in_turn(
+    starter: JobStarter, turns: Turns, now: float, gather: float = 0.0
+) -> tuple[str, Shortage] | None:
     """If no prefill is in flight, start that of the next LLM that has one; return who waits for what, if anyone.
 
     An LLM short of slots or quota is passed over: only its own decodes can give it those, and it keeps its turn. For
     compute or the pool's blocks it waits, or it might wait for ever. Nothing passes who waits for compute. Who waits
     for blocks is passed only by prompts that were begun: they need none, and give theirs back only when they are done.
+
+    While something decodes, an LLM's new prompts gather for so many seconds, or until they fill a prefill.
     """
     if starter.prefill_in_flight:
         return None
@@ -36,6 +40,8 @@ def start_prefill_in_turn(starter: JobStarter, turns: Turns, now: float) -> tupl
     for llm in turns.among(starter.queues):
         sequence = starter.queues[llm].next_prefill
         if sequence is None or (reserved and sequence.slot is None):
+            continue
+        if now - sequence.arrival < gather and starter.may_gather(llm, now):
             continue
         shortage = starter.prefill_shortage(llm)
         if shortage is None:

@@ -1,15 +1,16 @@
 """The workload of MuxServe's paper: 19 LLMs whose rates follow a power law, on 32 GPUs, placed and simulated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 
 from muxjax.placement.cost.cost_model import CostModel
 from muxjax.placement.known_models import find_model
 from muxjax.placement.placement import Placement
 from muxjax.placement.problem import LLM, Cluster, Problem
 from muxjax.placement.rules import kv_left_gb
-from muxjax.placement.workload import Lengths, make_requests, power_law_rates
-from muxjax.serving.simulation.latencies import ServedModel
+from muxjax.placement.workload import Lengths, Request, make_requests, power_law_rates
+from muxjax.serving.simulation.latencies import Latencies, ServedModel
 from muxjax.serving.simulation.prefill_share import prefill_share
 from muxjax.serving.simulation.systems import SYSTEMS, UnitLLM, make_unit
 from muxjax.serving.simulation.unit_simulation import Outcome
@@ -65,30 +66,36 @@ def alone(problem: Problem) -> list[Unit]:
     ]
 
 
-def simulate(
-    units: Sequence[Unit], system: str, costs: CostModel, scale: float, duration: float, seed: int = 0
-) -> list[Outcome]:
-    """What becomes of the requests of `duration` seconds at so many times the units' rates; all end."""
-    rates = {name: llm.rate * scale for unit in units for name, llm in unit.llms.items()}
-    names = sorted(rates)  # whatever the placement, the same requests
-    requests = make_requests(
-        {name: rates[name] for name in names}, dict.fromkeys(names, _LENGTHS), seed, duration=duration
+def make_load(problem: Problem, scale: float, duration: float, seed: int = 0) -> list[Request]:
+    """Requests of `duration` seconds at so many times the problem's rates: the same whatever serves them."""
+    return make_requests(
+        {llm.name: llm.rate * scale for llm in problem.llms},
+        {llm.name: _LENGTHS for llm in problem.llms},
+        seed,
+        duration=duration,
     )
-    outcomes: list[Outcome] = []
-    for unit in units:
+
+
+def simulate(
+    units: Sequence[Unit], system: str, costs: CostModel, requests: Sequence[Request], until: float = inf
+) -> Iterator[Outcome]:
+    """What becomes of the requests, unit by unit, those with the highest rates first."""
+    for unit in sorted(units, key=lambda unit: -sum(llm.rate for llm in unit.llms.values())):
         simulation = make_unit(SYSTEMS[system], unit.llms, unit.kv_gb, costs)
-        outcomes += simulation.run(request for request in requests if request.llm in unit.llms)
-    return outcomes
+        yield from simulation.run((request for request in requests if request.llm in unit.llms), until)
 
 
-def seconds_alone(outcome: Outcome, problem: Problem, costs: CostModel) -> float:
-    """How long a request takes on its LLM's GPUs when nothing else runs there: the same for all systems."""
-    request = outcome.request
-    shape = next(llm.shape for llm in problem.llms if llm.name == request.llm)
-    gpus = _GPUS_ALONE[shape.name]
-    prefill = costs.prefill_seconds(shape, gpus, 100, 1, request.prompt_len)
-    decode = costs.decode_seconds(shape, gpus, 100, 1, request.prompt_len + request.output_len / 2)
-    return float(prefill + (request.output_len - 1) * decode)
+def latencies_alone(problem: Problem, costs: CostModel) -> Callable[[Request], float]:
+    """How long a request takes on its LLM's 1, 1, 4 or 8 GPUs when nothing else runs there, whatever the system."""
+    models = {llm.name: ServedModel(llm.shape, _GPUS_ALONE[llm.shape.name]) for llm in problem.llms}
+    latencies = Latencies(costs, models)
+
+    def seconds(request: Request) -> float:
+        prefill = latencies.prefill(request.llm, 100, 1, request.prompt_len)
+        (decode,) = latencies.decodes(request.llm, 100, 1, request.prompt_len + request.output_len / 2, 1)
+        return float(prefill + (request.output_len - 1) * decode)
+
+    return seconds
 
 
 def _unit(llms: Mapping[str, UnitLLM], gpus: int, memory_per_gpu_gb: float) -> Unit:

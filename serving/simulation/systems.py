@@ -28,6 +28,8 @@ MAX_CONTEXT = 4096
 """A prompt and a completion of the longest that the workloads have."""
 PROCESS_COMPUTE = 1.2
 """Jobs of MuxServe's processes may overlap by a fifth of the device."""
+GATHER = 0.3
+"""Seconds for which our ADBS lets prompts gather."""
 MOST_SEQUENCES = 4096  # beyond what fits into the memory of any unit
 _NO_LIMIT = 1 << 20
 
@@ -64,6 +66,7 @@ class System:
 
 SYSTEMS = {
     "muxserve": System(partial(ADBS, passing=True), Sharing.PROCESSES),
+    "our_adbs": System(partial(ADBS, passing=True, gather=GATHER), Sharing.PROCESSES, restarts=False, growth_room=True),
     "round_robin": System(partial(RoundRobin, passing=True, quotas=False), Sharing.PROCESSES, max_sequences=256),
     "fcfs": System(partial(FCFS, strict=True), Sharing.PROCESSES, max_sequences=256),
     "spatial": System(partial(FCFS, strict=True), Sharing.IN_TURN),

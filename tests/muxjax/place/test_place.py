@@ -10,6 +10,7 @@ import yaml
 
 from muxjax.place.__main__ import main
 from muxjax.placement.placement_file import read_placement
+from tests.muxjax.terminals import said_into_a_pipe, said_on_a_terminal
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = """\
@@ -168,6 +169,12 @@ def test_holes_in_a_table_that_are_needed_are_named(tmp_path: Path, capsys: pyte
         f"{tmp_path}/cluster.yaml: {table}: llama-7b.1.100: no prefill was run (all are -1): "
         "profile it again, or delete this entry",
     ]
+
+
+def test_progress_is_shown_on_a_terminal_and_never_in_a_pipe(tmp_path: Path) -> None:
+    arguments = [write(tmp_path, CLUSTER), "--json"]
+    assert "searching" in said_on_a_terminal("muxjax.place", arguments)
+    assert said_into_a_pipe("muxjax.place", arguments) == ""
 
 
 def test_it_starts_without_jax() -> None:

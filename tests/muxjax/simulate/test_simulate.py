@@ -8,6 +8,7 @@ import pytest
 from muxjax.placement.placement import PlacedLLM, PlacedUnit, Placement
 from muxjax.placement.placement_file import write_placement
 from muxjax.simulate.__main__ import main
+from tests.muxjax.terminals import said_into_a_pipe, said_on_a_terminal
 
 MEASURED = Path(__file__).parents[4] / "shared/data/measured"
 
@@ -188,6 +189,14 @@ def test_without_matplotlib_a_figure_says_how_to_get_it(tmp_path, cost, capsys, 
     monkeypatch.setattr("muxjax.simulate.figure.find_spec", lambda name: None)
     assert main(["--figure", "slo", "--measured", str(power_law_runs(tmp_path)), "--cost", str(cost)]) == 2
     assert "pip install 'muxjax[figures]'" in capsys.readouterr().err
+
+
+def test_progress_is_shown_on_a_terminal_and_never_in_a_pipe(placement, cost, tmp_path):
+    simulated = [placement, "--cost", cost, "--duration", "5"]
+    replayed = ["--validate", power_law_runs(tmp_path), "--cost", cost]
+    for arguments, word in ((simulated, "simulating"), (replayed, "replaying")):
+        assert word in said_on_a_terminal("muxjax.simulate", arguments)
+        assert said_into_a_pipe("muxjax.simulate", arguments) == ""
 
 
 @pytest.mark.slow

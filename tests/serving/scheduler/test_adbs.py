@@ -302,3 +302,52 @@ def test_quotas_move_once_a_period() -> None:
 def test_the_period_is_positive() -> None:
     with pytest.raises(ValueError, match="period must be positive, not 0"):
         ADBS(period=0)
+
+
+# New prompts may gather, so that one prefill serves several of them.
+
+
+def gathering(seconds: float) -> SmallUnit:
+    """A unit in which a sequence of "a" decodes; `now` is 2."""
+    unit = SmallUnit(ADBS(gather=seconds), 200, dict.fromkeys("ab", SHARE), max_prefill_tokens=2 * PAGE)
+    unit.add("a", prompt=5)
+    unit.run(2)
+    return unit
+
+
+def test_prompts_gather_while_something_decodes() -> None:
+    unit = gathering(3)
+    waiting = [unit.add("b", prompt=5)]
+    assert names(unit.step()) == ["decode a"]
+    waiting.append(unit.add("b", prompt=5))
+    assert names(unit.step()) == ["decode a"]
+    assert chunks(unit.step(), PREFILL) == [(sequence.id, 0, 5) for sequence in waiting], "the first has waited 3 s"
+
+
+def test_prompts_that_fill_a_prefill_gather_no_longer() -> None:
+    unit = gathering(100)
+    unit.add("b", prompt=PAGE)
+    assert names(unit.step()) == ["decode a"]
+    unit.add("b", prompt=PAGE)
+    assert names(unit.step()) == ["prefill b", "decode a"]
+
+
+def test_the_rest_of_a_prompt_that_was_begun_does_not_gather() -> None:
+    unit = gathering(100)
+    unit.add("b", prompt=2 * PAGE + 4)
+    assert [names(step)[0] for step in (unit.step(), unit.step())] == ["prefill b", "prefill b"]
+
+
+def test_nothing_gathers_where_nothing_decodes() -> None:
+    unit = SmallUnit(ADBS(gather=100), 200, dict.fromkeys("ab", SHARE))
+    unit.add("b", prompt=5)
+    assert names(unit.step()) == ["prefill b"]
+
+
+def test_a_preempted_sequence_gathers_no_longer_than_it_has_been_there() -> None:
+    unit = gathering(3)
+    (old,) = unit.scheduler.queues["a"].decoding.values()
+    unit.add("b", prompt=2 * PAGE)
+    unit.run(2)
+    unit.scheduler.restart(["a"], unit.now)
+    assert chunks(unit.step(), PREFILL)[0][0] == old.id
