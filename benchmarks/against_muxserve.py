@@ -3,7 +3,8 @@
 MuxServe's power-law workload (19 LLaMA models, 32 A100 GPUs), alpha by alpha: its own placement and the mended one,
 under its processes with its ADBS and with ours, and under muxjax's packed steps. For each, and each of several seeds,
 the throughput at rate scale 1 (requests/s that ended while requests arrived), and the requests/s at which 99% still end
-within 8 times their latency alone: the last step that holds of a ladder of rates. Latencies are the roofline's.
+within 8 times their latency alone: the last step that holds of a ladder of rates. Everyone places the LLMs for the very
+rates that come. Latencies are the roofline's.
 Arrivals must last several times 8 latencies alone, or queues that grow without end go unseen. Progress goes to standard
 error.
 """
@@ -11,7 +12,7 @@ error.
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from typing import Any
@@ -19,8 +20,10 @@ from typing import Any
 from muxjax.placement.cost.roofline import Roofline
 from muxjax.placement.gpus import KNOWN_GPUS
 from muxjax.placement.solve import solve
+from muxjax.placement.workload import Request
 from muxjax.serving.simulation.metrics import latency
 from muxjax.serving.simulation.power_law import latencies_alone, make_load, placed, power_law_problem, simulate
+from muxjax.serving.simulation.unit_simulation import Outcome
 
 ALPHAS = (0.7, 0.9, 1.3, 1.7, 2.1)
 VARIANTS = {
@@ -79,24 +82,26 @@ def _measure(case: Case, duration: float, seed: int, start: int) -> tuple[int, d
     alpha, variant = case
     search, system = VARIANTS[variant]
     costs = Roofline(KNOWN_GPUS["a100-80gb"])
-    problem = power_law_problem(alpha)
-    units = placed(solve(problem, costs, search))
-    alone = latencies_alone(problem, costs)
+    alone = latencies_alone(power_law_problem(alpha), costs)
+
+    def outcomes(scale: float, requests: Sequence[Request], until: float) -> Iterator[Outcome]:
+        units = placed(solve(power_law_problem(alpha, scale), costs, search))
+        return simulate(units, system, costs, requests, until)
 
     def attained(step: int) -> bool:
-        requests = make_load(problem, _RATE_SCALES[step], duration, seed)
+        scale = _RATE_SCALES[step]
+        requests = make_load(power_law_problem(alpha, scale), duration, seed)
         spare = (1 - ATTAINED) * len(requests)
-        latest = duration + SLO_SCALE * max(map(alone, requests))
-        for outcome in simulate(units, system, costs, requests, latest):
+        for outcome in outcomes(scale, requests, duration + SLO_SCALE * max(map(alone, requests))):
             spare -= latency(outcome) > SLO_SCALE * alone(outcome.request)
             if spare < 0:
                 return False
         return True
 
     step = _last_attained(attained, start)
-    outcomes = simulate(units, system, costs, make_load(problem, 1.0, duration, seed), duration)
-    ended = sum(outcome.finished <= duration for outcome in outcomes)
-    asked = sum(llm.rate for llm in problem.llms)
+    full = power_law_problem(alpha)
+    ended = sum(outcome.finished <= duration for outcome in outcomes(1.0, make_load(full, duration, seed), duration))
+    asked = sum(llm.rate for llm in full.llms)
     return step, {
         "throughput": round(ended / duration, 2),
         "rate_within_slo": round(asked * _RATE_SCALES[step], 2) if step >= 0 else 0.0,

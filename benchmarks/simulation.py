@@ -30,7 +30,7 @@ def main() -> None:
     for system in SYSTEMS:
         began = time.process_time()
         units = alone(problem) if system == "spatial" else shared
-        requests = len(list(simulate(units, system, costs, make_load(problem, 1.0, options.duration))))
+        requests = len(list(simulate(units, system, costs, make_load(problem, options.duration))))
         seconds = time.process_time() - began
         a_minute = round(60 * requests / seconds)
         systems[system] = {"requests": requests, "requests_a_minute": a_minute, "met": a_minute >= TARGET}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from muxjax.placement.capacity import explain_shortage
 from muxjax.placement.cost.cost_model import CostModel
@@ -21,6 +21,8 @@ from muxjax.placement.search.unit_plan import UnitPlanner
 GREEDY_RULES = {"published": PUBLISHED, "released": RELEASED, "greedy": MENDED}
 SEARCHES = ("best", "exact", *GREEDY_RULES)
 _FEW_UNITS = 1_500  # so many can all be planned within a second or two
+_FEW_LLMS = 100  # for so many it is worth the time to look for headroom
+_HEADROOMS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
 _ROUNDING = 1e-9
 
 Progress = Callable[[str], None]
@@ -49,10 +51,13 @@ def solve(problem: Problem, cost_model: CostModel, search: str, progress: Progre
     planner = UnitPlanner(problem, costs)
     if shortage := explain_shortage(problem, costs):
         raise PlacementError(shortage)
+    bound: float | None = None
     if search in GREEDY_RULES:
-        units, bound = _greedy(problem, costs, search, progress), None
+        units = _greedy(problem, costs, search, progress)
+    elif search == "exact":
+        units, bound = _exact(problem, planner, progress)
     else:
-        units, bound = (_exact if search == "exact" else _best)(problem, planner, progress)
+        units, bound = _best(problem, costs, planner, progress)
     seconds = time.perf_counter() - began
     return _placement(problem, costs, search, units, bound or upper_bound(problem, planner), seconds)
 
@@ -80,8 +85,11 @@ def _exact(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[
     return _planned(spread(units, problem.cluster, planner), planner), optimum
 
 
-def _best(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[list[ChosenUnit], float]:
-    """Local search; where that does not reach the bound and the cluster is small, the exact one."""
+def _best(problem: Problem, costs: Costs, planner: UnitPlanner, progress: Progress) -> tuple[list[ChosenUnit], float]:
+    """Local search; where that does not reach the bound and the cluster is small, the exact one.
+
+    Of the placements that serve all rates, one that would serve larger rates too.
+    """
     bound = upper_bound(problem, planner)
 
     def report(throughput: float) -> None:
@@ -93,7 +101,29 @@ def _best(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[l
         return _exact(problem, planner, progress)
     if units is None:
         raise PlacementError("models: no placement was found that holds all LLMs: add GPUs, or leave LLMs out")
+    if reached >= sum(llm.rate for llm in problem.llms) * (1 - _ROUNDING) and len(problem.llms) <= _FEW_LLMS:
+        units = _with_headroom(problem, costs, progress) or units
     return _planned(units, planner), bound
+
+
+def _with_headroom(problem: Problem, costs: Costs, progress: Progress) -> list[Unit] | None:
+    """Units that serve all of the largest of `_HEADROOMS` times the rates that the search can serve; None for none.
+
+    Rates are means: requests come in bursts, and a unit that has just enough keeps them waiting.
+    """
+    roomiest = None
+    for factor in _HEADROOMS:
+        larger = replace(problem, llms=tuple(replace(llm, rate=factor * llm.rate) for llm in problem.llms))
+        planner = UnitPlanner(larger, costs)
+        asked = sum(llm.rate for llm in larger.llms)
+        progress(f"for {factor:g} times the rates")
+        if upper_bound(larger, planner) < asked * (1 - _ROUNDING):
+            break
+        units = LocalSearch(larger, planner, asked, lambda throughput: None).run()
+        if units is None or sum(planner.throughput(*unit) for unit in units) < asked * (1 - _ROUNDING):
+            break
+        roomiest = units
+    return roomiest
 
 
 def _planned(units: Sequence[Unit], planner: UnitPlanner) -> list[ChosenUnit]:

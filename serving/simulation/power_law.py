@@ -66,10 +66,10 @@ def alone(problem: Problem) -> list[Unit]:
     ]
 
 
-def make_load(problem: Problem, scale: float, duration: float, seed: int = 0) -> list[Request]:
-    """Requests of `duration` seconds at so many times the problem's rates: the same whatever serves them."""
+def make_load(problem: Problem, duration: float, seed: int = 0) -> list[Request]:
+    """Requests of `duration` seconds: the same whatever serves them."""
     return make_requests(
-        {llm.name: llm.rate * scale for llm in problem.llms},
+        {llm.name: llm.rate for llm in problem.llms},
         {llm.name: _LENGTHS for llm in problem.llms},
         seed,
         duration=duration,

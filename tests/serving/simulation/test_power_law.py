@@ -22,7 +22,7 @@ COSTS = Roofline(KNOWN_GPUS["a100-80gb"])
 
 def test_all_systems_get_the_same_requests_and_end_them():
     problem = power_law_problem(2.1, 0.1)
-    requests = make_load(problem, 1.0, duration=5, seed=3)
+    requests = make_load(problem, duration=5, seed=3)
     assert len(requests) == pytest.approx(5 * sum(llm.rate for llm in problem.llms), rel=0.4)
     for units in (alone(problem), placed(solve(problem, COSTS, "published"))):
         outcomes = list(simulate(units, "muxserve", COSTS, requests))
@@ -33,7 +33,7 @@ def test_all_systems_get_the_same_requests_and_end_them():
 def test_nothing_is_faster_than_alone():
     problem = power_law_problem(2.1, 0.01)
     seconds = latencies_alone(problem, COSTS)
-    requests = make_load(problem, 1.0, duration=20)
+    requests = make_load(problem, duration=20)
     for outcome in simulate(alone(problem), "muxjax", COSTS, requests):
         assert latency(outcome) >= 0.95 * seconds(outcome.request)
 
