@@ -1,6 +1,7 @@
 """Random inputs for the attention operations: sequences scattered over a pool whose every other number is NaN."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,25 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float
 # Relative to values of order one: the rounding of the inputs is the reference's too, that of the output is not.
 TOLERANCE = {"float32": 2e-6, "bfloat16": 8e-3, "float16": 1e-3}
 
+HEADS = [  # head size, query heads for each KV head, dtype
+    (32, 1, "float32"),
+    (64, 3, "float32"),
+    (128, 8, "float32"),
+    (256, 1, "float32"),
+    (80, 3, "float32"),
+    (20, 1, "float32"),
+    (64, 8, "bfloat16"),
+    (128, 1, "bfloat16"),
+    (80, 2, "bfloat16"),
+    (64, 3, "float16"),
+]
+# KV heads, query heads for each, tokens of a page, options: few, since each is another program to compile.
+VARIANTS: list[tuple[int, int, int, dict[str, Any]]] = [
+    (1, 1, 8, {}),
+    (2, 3, 16, {"sliding_window": 21}),
+    (1, 8, 24, {"sliding_window": 50, "soft_cap": 3.0}),
+    (2, 2, 1, {"sliding_window": 1}),
+]
 # What LLMs ask of attention beyond the plain one.
 OPTIONS = st.fixed_dictionaries(
     {

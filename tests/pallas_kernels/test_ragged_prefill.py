@@ -13,28 +13,9 @@ from hypothesis import strategies as st
 from muxjax.pallas_kernels.ragged_prefill import ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill.reference import ragged_prefill_reference
 from muxjax.pallas_kernels.ragged_prefill.shapes import SHAPES
-from tests.pallas_kernels.cases import OPTIONS, Case, assert_close, make_case
+from tests.pallas_kernels.cases import HEADS, OPTIONS, VARIANTS, Case, assert_close, make_case
 
 IMPLEMENTATIONS = ["cpu", "triton", "xla"]
-HEADS = [  # head size, query heads for each KV head, dtype
-    (32, 1, "float32"),
-    (64, 3, "float32"),
-    (128, 8, "float32"),
-    (256, 1, "float32"),
-    (80, 3, "float32"),
-    (20, 1, "float32"),
-    (64, 8, "bfloat16"),
-    (128, 1, "bfloat16"),
-    (80, 2, "bfloat16"),
-    (64, 3, "float16"),
-]
-# KV heads, query heads for each, tokens of a page, options: few, since each is another program to compile.
-VARIANTS: list[tuple[int, int, int, dict[str, Any]]] = [
-    (1, 1, 8, {}),
-    (2, 3, 16, {"sliding_window": 21}),
-    (1, 8, 24, {"sliding_window": 50, "soft_cap": 3.0}),
-    (2, 2, 1, {"sliding_window": 1}),
-]
 pytestmark = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 
 
