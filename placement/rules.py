@@ -25,9 +25,14 @@ def kv_left_gb(memory_gb: float, weights_gb: Sequence[float]) -> float:
     return max(0.0, memory_gb * _USABLE - sum(weights_gb) - len(weights_gb) * _ACTIVATIONS_GB)
 
 
+def beside_kv_gb(llm: LLM) -> float:
+    """What an LLM takes of its mesh beside its KV: weights and activations."""
+    return llm.shape.weight_gb + _ACTIVATIONS_GB
+
+
 def average_use(memory_gb: float, llms: Iterable[LLM]) -> float:
     """Weights and activations of all LLMs as a part of the cluster's memory."""
-    return sum(llm.shape.weight_gb + _ACTIVATIONS_GB for llm in llms) / memory_gb
+    return sum(map(beside_kv_gb, llms)) / memory_gb
 
 
 def mesh_sizes(gpus: int) -> list[int]:

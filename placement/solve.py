@@ -59,7 +59,11 @@ def solve(problem: Problem, cost_model: CostModel, search: str, progress: Progre
     else:
         units, bound = _best(problem, costs, planner, progress)
     seconds = time.perf_counter() - began
-    return _placement(problem, costs, search, units, bound or upper_bound(problem, planner), seconds)
+    placement = _placement(problem, costs, search, units, bound or upper_bound(problem, planner), seconds)
+    if search != "best" or placement.gap <= _ROUNDING:
+        return placement
+    finer = upper_bound(problem, planner, fine=True)
+    return replace(placement, upper_bound=max(min(placement.upper_bound, finer), placement.throughput))
 
 
 def _greedy(problem: Problem, costs: Costs, search: str, progress: Progress) -> list[ChosenUnit]:

@@ -21,7 +21,7 @@ Progress = Callable[[float], None]
 """Told the throughput so far."""
 
 _SMALL = 1e-9  # gains below this are rounding
-_PLANS, _PLANS_PER_LLM = 100, 10  # after which it stops improving
+_PLANS, _PLANS_PER_LLM = 170, 17  # after which it stops improving
 _PARTNERS = 24  # units that each unit is tried with: all of them, or as many by chance
 
 

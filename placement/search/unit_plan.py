@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,14 @@ class ShareOption:
     all_steps: bool
     alone: float
     prefill_per_request: float
+
+
+class _Combination(NamedTuple):
+    """Batches that are steps of the shares chosen, and what they bring in requests/s."""
+
+    throughput: float
+    chosen: tuple[ShareOption, ...]
+    batches: NDArray[np.intp]
 
 
 class UnitPlanner:
@@ -138,16 +147,16 @@ class UnitPlanner:
         if too_heavy or sum(sequences_gb) > kv_gb or not all(options):
             return None
         rates = [llm.rate for llm in members]
-        best: UnitPlan | None = None
+        best: _Combination | None = None
         for chosen in _by_promise(options):
             if best is not None and sum(option.alone for option in chosen) <= best.throughput:
                 break
-            plan = _satisfy(chosen, rates, sequences_gb, kv_gb) or _combine(chosen, rates, sequences_gb, kv_gb)
-            if best is None or plan.throughput > best.throughput:
-                best = plan
-            if best.throughput >= sum(rates):
-                break
-        return best
+            if (enough := _satisfy(chosen, rates, sequences_gb, kv_gb)) is not None:
+                return enough
+            combination = _combine(chosen, rates, sequences_gb, kv_gb)
+            if best is None or combination.throughput > best.throughput:
+                best = combination
+        return None if best is None else _refine(best, rates, sequences_gb, kv_gb)
 
 
 def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOption:
@@ -230,18 +239,21 @@ def _satisfy(
 
 
 def _combine(
-    chosen: Sequence[ShareOption], rates: Sequence[float], sequences_gb: Sequence[float], kv_gb: float
-) -> UnitPlan:
-    """The best of all combinations of steps; then each LLM's batch in turn, as long as that brings more.
-
-    Between steps more batch is more throughput, so where memory is enough the combinations hold the optimum.
-    """
+    chosen: tuple[ShareOption, ...], rates: Sequence[float], sequences_gb: Sequence[float], kv_gb: float
+) -> _Combination:
+    """The best of all combinations of steps."""
     grid = np.stack([axis.ravel() for axis in np.meshgrid(*(option.steps for option in chosen), indexing="ij")])
-    smallest, combinations = np.ones((len(chosen), 1), np.intp), grid.shape[1]
+    smallest = np.ones((len(chosen), 1), np.intp)
     grid = np.hstack([smallest, grid[:, np.array(sequences_gb) @ grid <= kv_gb]])
-    batches = grid[:, np.argmax(_throughput(chosen, rates, grid))]
-    best = float(_throughput(chosen, rates, batches[:, None])[0])
-    improved = bool(grid.shape[1] < combinations + 1) or not all(option.all_steps for option in chosen)
+    values = _throughput(chosen, rates, grid)
+    place = int(values.argmax())
+    return _Combination(float(values[place]), chosen, grid[:, place])
+
+
+def _refine(start: _Combination, rates: Sequence[float], sequences_gb: Sequence[float], kv_gb: float) -> UnitPlan:
+    """Each LLM's batch in turn, as long as that brings more: the optimum may lie between steps."""
+    best, chosen, batches = start
+    improved = True
     while improved:
         improved = False
         for place, option in enumerate(chosen):

@@ -4,6 +4,8 @@ from collections import Counter
 from itertools import product
 
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 
 from muxjax.placement.cost.roofline import Roofline
 from muxjax.placement.errors import PlacementError
@@ -14,6 +16,7 @@ from muxjax.placement.muxserve.estimate import estimate_mesh
 from muxjax.placement.placement import Placement
 from muxjax.placement.problem import LLM, Cluster, Problem
 from muxjax.placement.rules import kv_budget_gb, node_splits, weight_budget_gb
+from muxjax.placement.search.bound import ranges, upper_bound
 from muxjax.placement.search.local import fits
 from muxjax.placement.search.unit_plan import UnitPlanner
 from muxjax.placement.solve import ChosenUnit, solve, unit_throughputs
@@ -98,6 +101,21 @@ def test_the_planner_finds_what_trying_everything_finds() -> None:
         for batches in product(range(4, 256, 12), range(4, 256, 12))
     )
     assert plan.throughput >= tried * 0.999
+
+
+@drawn(st.integers(1, 300), st.integers(1, 40))
+def test_ranges_have_every_batch_size_once(most: int, count: int) -> None:
+    found = [size for least, largest in ranges(most, count) for size in range(least, largest + 1)]
+    assert found == list(range(1, most + 1))
+
+
+def test_more_ranges_of_batches_bring_the_bound_nearer_to_the_optimum_but_never_below_it() -> None:
+    loads = [("llama-7b", 60.0), ("llama-13b", 30.0), ("llama-13b", 9.0), ("llama-30b", 6.0)]
+    given = Problem(Cluster(1, 4, 80), llms(*loads))
+    planner = UnitPlanner(given, Costs(A100))
+    coarse, fine = (upper_bound(given, planner, fine=fine) for fine in (False, True))
+    assert solve(given, A100, "exact").throughput <= fine * (1 + 1e-9)
+    assert fine < 0.99 * coarse
 
 
 def test_best_equals_exact_on_a_small_cluster() -> None:
