@@ -1,12 +1,17 @@
 """What all tests share."""
 
 import gc
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+
+# Mosaic's interpreter holds one of XLA's threads for each warpgroup, and one for the program around the kernel; on two
+# cores XLA has two. XLA reads this when it first runs something.
+os.environ.setdefault("NPROC", str(max(4, os.cpu_count() or 1)))
 
 
 @pytest.fixture(scope="session", autouse=True)

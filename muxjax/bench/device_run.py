@@ -79,6 +79,8 @@ def command(benchmark: Benchmark, arguments: list[str] | None) -> int:
 def _run(together: list[Section], is_smoke: bool, case_seconds: float) -> list[list[Outcome]]:
     """The outcomes of sections that run at the same time; a smoke test has no device that they could break."""
     if is_smoke:
+        # Mosaic's interpreter would hang on two cores: it holds a thread of XLA's for each warpgroup, beside one more.
+        os.environ.setdefault("NPROC", str(max(4, os.cpu_count() or 1)))
         return [list(run_here(section)) for section in together]
     # Of the processes to come: none takes memory from another, and one alone may have nearly all.
     os.environ |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}

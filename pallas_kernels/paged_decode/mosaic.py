@@ -70,6 +70,7 @@ def paged_decode_mosaic(
     sm_scale: float,
     sliding_window: int | None,
     soft_cap: float | None,
+    layout: Tuning | None = None,
 ) -> Float[Array, "seqs q_heads lane"]:
     """See `paged_decode`. The new token's score is computed before the kernel, which starts its softmax with it.
 
@@ -78,7 +79,7 @@ def paged_decode_mosaic(
     """
     _check_supported(queries, keys, pool)
     (seqs, q_heads, lane), kv_heads = queries.shape, keys.shape[1]
-    group, page_tokens, layout = q_heads // kv_heads, pool.shape[2], tuning(lane)
+    group, page_tokens, layout = q_heads // kv_heads, pool.shape[2], layout or tuning(lane)
     page_blocks, page_table, kv_lens = (table.astype(jnp.int32) for table in (page_blocks, page_table, kv_lens))
     wanted = pl.cdiv(layout.programs * multiprocessors(), kv_heads)
     pieces = cut_into_pieces(kv_lens, sliding_window, wanted=wanted, unit_tokens=TILE_TOKENS)

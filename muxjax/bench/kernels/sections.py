@@ -51,7 +51,7 @@ def sections(scale: Scale) -> list[list[Section]]:
         section("upstream", 30, upstream.cases),
         Section("torch", partial(torch_attention.cases, scale), 25),
     ]
-    after = [*timings, *rivals, section("tuning", 30, tuning.cases)]
+    after = [*timings, *rivals, section("tuning", 45, tuning.cases)]
     return [[section("ceilings", 20, ceilings.cases)], checks, *([alone] for alone in after)]
 
 

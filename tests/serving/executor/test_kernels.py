@@ -81,3 +81,18 @@ def test_a_dtype_that_mosaic_does_not_take_gets_triton_on_hopper_and_the_reason(
     name, reason = chosen["paged_decode"]
     assert name == "triton"
     assert "both bfloat16 or both float16, not bfloat16, float32" in reason
+
+
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_hopper_gets_mosaic(tmp_path: Path, head_dim: int) -> None:
+    chosen = choices(tmp_path, "9.0", head_dim=head_dim)
+    assert set(chosen) == {"paged_decode", "ragged_prefill", "pool_write"}
+    assert {name for name, _ in chosen.values()} == {"mosaic"}
+
+
+def test_hopper_prefills_heads_that_mosaic_does_not_take_with_triton_and_says_why(tmp_path: Path) -> None:
+    chosen = choices(tmp_path, "9.0", head_dim=256)
+    assert chosen["paged_decode"][0] == "mosaic"
+    name, reason = chosen["ragged_prefill"]
+    assert name == "triton"
+    assert "heads of 64, 128, not 256" in reason
