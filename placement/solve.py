@@ -12,7 +12,7 @@ from muxjax.placement.muxserve.estimate import estimate_mesh
 from muxjax.placement.muxserve.greedy import MENDED, PUBLISHED, RELEASED, GreedySearch
 from muxjax.placement.placement import PlacedLLM, PlacedUnit, Placement
 from muxjax.placement.problem import Cluster, Problem
-from muxjax.placement.rules import kv_budget_gb
+from muxjax.placement.rules import kv_budget_gb, mesh_sizes
 from muxjax.placement.search.bound import upper_bound
 from muxjax.placement.search.exact import ExactSearch
 from muxjax.placement.search.local import LocalSearch, Unit, spread
@@ -92,7 +92,7 @@ def _exact(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[
 def _best(problem: Problem, costs: Costs, planner: UnitPlanner, progress: Progress) -> tuple[list[ChosenUnit], float]:
     """Local search; where that does not reach the bound and the cluster is small, the exact one.
 
-    Of the placements that serve all rates, one that would serve larger rates too.
+    Where every LLM gets what it would alone, of such placements one with headroom.
     """
     bound = upper_bound(problem, planner)
 
@@ -105,13 +105,21 @@ def _best(problem: Problem, costs: Costs, planner: UnitPlanner, progress: Progre
         return _exact(problem, planner, progress)
     if units is None:
         raise PlacementError("models: no placement was found that holds all LLMs: add GPUs, or leave LLMs out")
-    if reached >= sum(llm.rate for llm in problem.llms) * (1 - _ROUNDING) and len(problem.llms) <= _FEW_LLMS:
-        units = _with_headroom(problem, costs, progress) or units
+    if reached >= _attainable(problem, planner) * (1 - _ROUNDING) and len(problem.llms) <= _FEW_LLMS:
+        roomier = _with_headroom(problem, costs, progress)
+        if sum(planner.throughput(*unit) for unit in roomier or ()) >= reached * (1 - _ROUNDING):
+            units = roomier or units
     return _planned(units, planner), bound
 
 
+def _attainable(problem: Problem, planner: UnitPlanner) -> float:
+    """What the LLMs would reach if each were alone on the mesh that is best for it."""
+    sizes = mesh_sizes(problem.cluster.ngpus_per_node)
+    return sum(max(planner.alone(size, llm) for size in sizes) for llm in range(len(problem.llms)))
+
+
 def _with_headroom(problem: Problem, costs: Costs, progress: Progress) -> list[Unit] | None:
-    """Units that serve all of the largest of `_HEADROOMS` times the rates that the search can serve; None for none.
+    """Units of the largest of `_HEADROOMS` times the rates at which each LLM gets what it would alone; None for none.
 
     Rates are means: requests come in bursts, and a unit that has just enough keeps them waiting.
     """
@@ -119,12 +127,12 @@ def _with_headroom(problem: Problem, costs: Costs, progress: Progress) -> list[U
     for factor in _HEADROOMS:
         larger = replace(problem, llms=tuple(replace(llm, rate=factor * llm.rate) for llm in problem.llms))
         planner = UnitPlanner(larger, costs)
-        asked = sum(llm.rate for llm in larger.llms)
+        enough = _attainable(larger, planner) * (1 - _ROUNDING)
         progress(f"for {factor:g} times the rates")
-        if upper_bound(larger, planner) < asked * (1 - _ROUNDING):
+        if upper_bound(larger, planner) < enough:
             break
-        units = LocalSearch(larger, planner, asked, lambda throughput: None).run()
-        if units is None or sum(planner.throughput(*unit) for unit in units) < asked * (1 - _ROUNDING):
+        units = LocalSearch(larger, planner, enough, lambda throughput: None).run()
+        if units is None or sum(planner.throughput(*unit) for unit in units) < enough:
             break
         roomiest = units
     return roomiest
