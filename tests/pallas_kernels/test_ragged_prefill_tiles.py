@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muxjax.pallas_kernels.ragged_prefill.mosaic_tiles import ROW_TILE, Tiles
@@ -19,6 +19,7 @@ SIZE, BLOCK_TOKENS = 128, 40
     rows=st.integers(1, BLOCK_TOKENS),
     sliding_window=st.none() | st.integers(1, 300),
 )
+@example(past=150, sequence_row=0, rows_before=30, rows=5, sliding_window=10)  # a window that begins after the past
 def test_tiles_hold_what_rows_see(
     past: int, sequence_row: int, rows_before: int, rows: int, sliding_window: int | None
 ) -> None:
