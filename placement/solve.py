@@ -22,7 +22,7 @@ GREEDY_RULES = {"published": PUBLISHED, "released": RELEASED, "greedy": MENDED}
 SEARCHES = ("best", "exact", *GREEDY_RULES)
 _FEW_UNITS = 1_500  # so many can all be planned within a second or two
 _FEW_LLMS = 100  # for so many it is worth the time to look for headroom
-_HEADROOMS = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0)
+_HEADROOMS = (1.5, 1.2)  # few, for each takes as long as the search itself
 _ROUNDING = 1e-9
 
 Progress = Callable[[str], None]
@@ -55,7 +55,7 @@ def solve(problem: Problem, cost_model: CostModel, search: str, progress: Progre
     if search in GREEDY_RULES:
         units = _greedy(problem, costs, search, progress)
     elif search == "exact":
-        units, bound = _exact(problem, planner, progress)
+        units, bound = _exact(problem, costs, progress)
     else:
         units, bound = _best(problem, costs, planner, progress)
     seconds = time.perf_counter() - began
@@ -81,7 +81,8 @@ def _greedy(problem: Problem, costs: Costs, search: str, progress: Progress) -> 
     ]
 
 
-def _exact(problem: Problem, planner: UnitPlanner, progress: Progress) -> tuple[list[ChosenUnit], float]:
+def _exact(problem: Problem, costs: Costs, progress: Progress) -> tuple[list[ChosenUnit], float]:
+    planner = UnitPlanner(problem, costs, thorough=True)
     found = ExactSearch(problem, planner).run(lambda done, total: progress(f"{done:,} of {total:,} units planned"))
     if found is None:
         raise PlacementError("models: no placement holds all LLMs (proven): add GPUs, or leave LLMs out")
@@ -102,7 +103,7 @@ def _best(problem: Problem, costs: Costs, planner: UnitPlanner, progress: Progre
     units = LocalSearch(problem, planner, bound, report).run()
     reached = sum(planner.throughput(*unit) for unit in units or ())
     if (units is None or reached < bound * (1 - _ROUNDING)) and ExactSearch(problem, planner).num_units <= _FEW_UNITS:
-        return _exact(problem, planner, progress)
+        return _exact(problem, costs, progress)
     if units is None:
         raise PlacementError("models: no placement was found that holds all LLMs: add GPUs, or leave LLMs out")
     if reached >= _attainable(problem, planner) * (1 - _ROUNDING) and len(problem.llms) <= _FEW_LLMS:
@@ -123,19 +124,17 @@ def _with_headroom(problem: Problem, costs: Costs, progress: Progress) -> list[U
 
     Rates are means: requests come in bursts, and a unit that has just enough keeps them waiting.
     """
-    roomiest = None
     for factor in _HEADROOMS:
         larger = replace(problem, llms=tuple(replace(llm, rate=factor * llm.rate) for llm in problem.llms))
         planner = UnitPlanner(larger, costs)
         enough = _attainable(larger, planner) * (1 - _ROUNDING)
         progress(f"for {factor:g} times the rates")
         if upper_bound(larger, planner) < enough:
-            break
+            continue
         units = LocalSearch(larger, planner, enough, lambda throughput: None).run()
-        if units is None or sum(planner.throughput(*unit) for unit in units) < enough:
-            break
-        roomiest = units
-    return roomiest
+        if sum(planner.throughput(*unit) for unit in units or ()) >= enough:
+            return units
+    return None
 
 
 def _planned(units: Sequence[Unit], planner: UnitPlanner) -> list[ChosenUnit]:

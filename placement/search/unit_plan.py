@@ -19,6 +19,7 @@ from muxjax.placement.rules import SHARE_LIMIT, kv_budget_gb, weight_budget_gb
 
 _MOST_STEPS = 12  # batch sizes of one LLM that are combined with those of the others
 _ROUNDS = 50
+_NEAR_BEST = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,6 @@ class ShareOption:
         patience: by batch size, the most seconds of prefills (its own and the others') beside which this or a smaller
             batch still reaches the rate; never falls.
         steps: batch sizes after which times rise, or some of them.
-        all_steps: whether these are all.
         alone: requests/s without other LLMs, at most the rate.
         prefill_per_request: the least seconds of prefill, by batch size, that a request costs.
     """
@@ -57,7 +57,6 @@ class ShareOption:
     completion: Seconds
     patience: list[float]
     steps: NDArray[np.intp]
-    all_steps: bool
     alone: float
     prefill_per_request: float
 
@@ -73,8 +72,10 @@ class _Combination(NamedTuple):
 class UnitPlanner:
     """Plans units of a problem's LLMs, which it knows by their indices; equal questions are answered once."""
 
-    def __init__(self, problem: Problem, costs: Costs) -> None:
+    def __init__(self, problem: Problem, costs: Costs, *, thorough: bool = False) -> None:
+        """`thorough`: try batches between steps everywhere, not only where steps come near the best; takes longer."""
         self._llms, self._costs = problem.llms, costs
+        self._near_best = 0.0 if thorough else _NEAR_BEST
         self._memory_gb = problem.cluster.memory_per_gpu_gb
         kinds: dict[tuple[object, ...], int] = {}
         self.kind = [
@@ -147,16 +148,20 @@ class UnitPlanner:
         if too_heavy or sum(sequences_gb) > kv_gb or not all(options):
             return None
         rates = [llm.rate for llm in members]
-        best: _Combination | None = None
+        best, found = 0.0, list[_Combination]()
         for chosen in _by_promise(options):
-            if best is not None and sum(option.alone for option in chosen) <= best.throughput:
+            if found and sum(option.alone for option in chosen) <= best:
                 break
             if (enough := _satisfy(chosen, rates, sequences_gb, kv_gb)) is not None:
                 return enough
-            combination = _combine(chosen, rates, sequences_gb, kv_gb)
-            if best is None or combination.throughput > best.throughput:
-                best = combination
-        return None if best is None else _refine(best, rates, sequences_gb, kv_gb)
+            found.append(_combine(chosen, rates, sequences_gb, kv_gb))
+            best = max(best, found[-1].throughput)
+        refined = (
+            _refine(combination, rates, sequences_gb, kv_gb)
+            for combination in found
+            if combination.throughput >= best * self._near_best
+        )
+        return max(refined, key=lambda plan: plan.throughput, default=None)
 
 
 def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOption:
@@ -167,8 +172,7 @@ def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOpti
     patience[0] = -np.inf
     rises = (np.diff(prefill) > 0) | (np.diff(times.decode[: most + 1]) > 0)
     steps = np.append(np.flatnonzero(rises[1:]) + 1, most)
-    all_steps = len(steps) <= _MOST_STEPS
-    if not all_steps:
+    if len(steps) > _MOST_STEPS:
         steps = np.unique(np.geomspace(1, most, _MOST_STEPS).round().astype(np.intp))
     return ShareOption(
         share=share,
@@ -176,7 +180,6 @@ def _share_option(llm: LLM, share: int, times: JobTimes, held: int) -> ShareOpti
         completion=completion,
         patience=np.maximum.accumulate(patience).tolist(),
         steps=steps,
-        all_steps=all_steps,
         alone=min(llm.rate, float((batches[1:] / (prefill + completion)[1:]).max())),
         prefill_per_request=float((prefill[1:] / batches[1:]).min()),
     )

@@ -134,7 +134,7 @@ def test_of_the_placements_that_serve_what_can_be_served_it_takes_one_with_headr
         modest = [("llama-7b", scale * 8.0 / (i + 1)) for i in range(5)]
         return Problem(Cluster(1 + len(greedy), 8, 80), llms(*modest, *greedy))
 
-    placement, larger = solve(loads(1.0), A100, "best"), loads(2.0)
+    placement, larger = solve(loads(1.0), A100, "best"), loads(1.5)
     planner = UnitPlanner(larger, Costs(A100))
     units = [(unit.gpus, [int(llm.name.removeprefix("llm-")) for llm in unit.llms]) for unit in placement.units]
     modest = [(gpus, members) for gpus, members in units if members != [5]]
