@@ -149,7 +149,7 @@ class Decoder(nnx.Module):
         parts = []
         while stacked:  # each stack is freed before the next one is taken apart
             stack = stacked.pop(0)
-            parts.append([_take_layer(stack, index) for index in range(self.config.num_layers)])
+            parts.append([take_layer(stack, index) for index in range(self.config.num_layers)])
         states = [jax.tree.unflatten(structure, leaves) for leaves in zip(*parts, strict=True)]
         self.layers = nnx.List([nnx.merge(graph, state) for state in states])
 
@@ -214,5 +214,6 @@ def _normed(norm: RMSNorm | LayerNorm | None, hidden: Float[Array, "tokens hidde
 
 
 @jax.jit
-def _take_layer(stack: Array, index: ArrayLike) -> Array:
-    return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)  # one program for all layers of a shape
+def take_layer(stack: Array, index: ArrayLike) -> Array:
+    """A layer's parameter out of the stack of all; one program for all layers of a shape."""
+    return jax.lax.dynamic_index_in_dim(stack, index, keepdims=False)

@@ -1,6 +1,7 @@
 """Models spread over several devices: who has which part of what, and that together they are the model."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from muxjax.models.convert import convert
 from muxjax.models.decoder import Decoder
 from muxjax.models.errors import ConfigError
 from muxjax.models.load import load_model, save_model, weight_bytes
-from muxjax.models.spread import make_mesh
+from muxjax.models.random import random_weights
+from muxjax.models.source import find_model
+from muxjax.models.spread import Spread, make_mesh
 from tests.models.checkpoints import TINY, read_golden, write_golden
 from tests.models.test_extending import FILES
 
@@ -105,6 +108,35 @@ def test_wherever_weights_come_from_each_device_gets_the_same_part_of_them(tmp_p
         array = many[name]
         assert array.sharding.is_equivalent_to(NamedSharding(mesh_of(4), cut), array.ndim), name
         np.testing.assert_array_equal(np.asarray(array)[: one[name].shape[0]], one[name])
+
+
+def test_random_weights_are_made_where_they_belong(tmp_path: Path) -> None:
+    """No device holds more than its part of them and of one stack, the first one, which serves nobody here, nothing."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**TINY, "num_key_value_heads": 4, "vocab_size": 1000}))
+    idle, *serving = jax.devices()[:5]
+    found, mesh = find_model(f"random:{path}"), make_mesh(serving)
+    spread = Spread(mesh, kv_heads=4)
+    skeleton = found.skeleton(jnp.float32, unroll=True)
+    skeleton = skeleton.with_sharding(lambda name, shape: spread.read_to(skeleton.cuts[name], shape))
+    before, most = {device: held(device) for device in (idle, *serving)}, dict.fromkeys((idle, *serving), 0)
+
+    def watch(name: str, array: jax.Array) -> jax.Array:
+        for device in most:
+            most[device] = max(most[device], held(device) - before[device])
+        return array
+
+    weights = random_weights(found.architecture, found.config, skeleton, watch)
+    assert most[idle] < 100  # the number of a layer
+    parts = [math.prod(array.sharding.shard_shape(array.shape)) * array.itemsize for array in weights.values()]
+    for device in serving:
+        assert most[device] <= sum(parts) + found.config.num_layers * max(parts)
+
+
+def held(device: jax.Device) -> int:
+    """Bytes of all arrays on a device."""
+    arrays = [array for array in jax.live_arrays() if device in array.sharding.device_set]
+    return sum(math.prod(array.sharding.shard_shape(array.shape)) * array.itemsize for array in arrays)
 
 
 def test_eight_bits_are_those_of_one_device(tmp_path: Path) -> None:
