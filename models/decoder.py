@@ -132,7 +132,8 @@ class Decoder(nnx.Module):
         for index, config in enumerate(layers):
             layer_input = jax.tree.map(lambda leaf, index=index: leaf[index], layer_inputs)
             hidden, keys_values = run_layer(hidden, self._layer(index), layer_input, config)
-            by_layer.append(keys_values)
+            # Without the barrier XLA keeps each layer's whole projection, to take them out of it again for the stack.
+            by_layer.append(jax.lax.optimization_barrier(keys_values))
         return self.norm(hidden), jax.tree.map(lambda *parts: jnp.stack(parts), *by_layer)
 
     def unroll(self) -> None:
