@@ -1,6 +1,5 @@
 """Models by the name that a person gives them."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,26 +120,38 @@ def weight_bytes(
     skeleton = found.skeleton(dtype, unroll=quantization is not None)
     if devices > 1:
         _check_spread(found, skeleton, devices)
-    fit = _fit(skeleton, quantization)
 
-    def bytes_of(name: str, leaf: jax.ShapeDtypeStruct) -> int:
+    def bytes_of(name: str) -> int:
         cut = skeleton.cuts.get(name, Cut.WHOLE)
-        stretched = jax.eval_shape(
-            lambda array: fit(name, cut.stretch(array, devices, found.config.num_kv_heads)), leaf
-        )
-        parts = jax.tree.leaves(stretched)
+        parts = jax.tree.leaves(_fitted_shapes(found, skeleton, quantization, name, devices))
         return sum(
             part.size * part.dtype.itemsize // (1 if cut.spec(part.shape) == PartitionSpec() else devices)
             for part in parts
         )
 
-    return sum(bytes_of(name, leaf) for name, leaf in skeleton.leaves.items())
+    return sum(map(bytes_of, skeleton.leaves))
 
 
-def load_shapes(source: str | Path, *, dtype: DTypeLike, quantization: Quantization | None = None) -> Decoder:
-    """The decoder of load_model's model, its layers one by one, with shapes in place of weights. Raises ModelError."""
-    skeleton = find_model(source).skeleton(dtype, unroll=True)
-    return skeleton.fill(_fitted_shapes(skeleton, quantization))
+def load_shapes(
+    source: str | Path, *, dtype: DTypeLike, mesh: Mesh, quantization: Quantization | None = None
+) -> Decoder:
+    """The decoder of load_model's model, its layers one by one, with shapes in place of weights.
+
+    They say which part each device of the mesh would have. Raises ModelError.
+    """
+    found = find_model(source)
+    skeleton = found.skeleton(dtype, unroll=True)
+    if mesh.size > 1:
+        _check_spread(found, skeleton, mesh.size)
+
+    def shapes_of(name: str) -> Any:
+        cut = skeleton.cuts[name] if mesh.size > 1 else Cut.WHOLE
+        return jax.tree.map(
+            lambda part: part.update(sharding=NamedSharding(mesh, cut.spec(part.shape))),
+            _fitted_shapes(found, skeleton, quantization, name, mesh.size),
+        )
+
+    return skeleton.fill({name: shapes_of(name) for name in skeleton.leaves})
 
 
 def save_model(directory: str | Path, model: LoadedModel) -> None:
@@ -159,9 +170,14 @@ def save_model(directory: str | Path, model: LoadedModel) -> None:
     save_weights(directory / ORBAX_WEIGHTS, flatten_names(nnx.to_pure_dict(nnx.state(model.decoder))))
 
 
-def _fitted_shapes(skeleton: Skeleton, quantization: Quantization | None) -> dict[str, Any]:
-    fit = _fit(skeleton, quantization)
-    return {name: jax.eval_shape(functools.partial(fit, name), leaf) for name, leaf in skeleton.leaves.items()}
+def _fitted_shapes(
+    found: FoundModel, skeleton: Skeleton, quantization: Quantization | None, name: str, devices: int
+) -> Any:
+    """What becomes of a parameter that so many devices share: a shape, or several, of all their parts together."""
+    fit, cut = _fit(skeleton, quantization), skeleton.cuts.get(name, Cut.WHOLE)
+    return jax.eval_shape(
+        lambda array: fit(name, cut.stretch(array, devices, found.config.num_kv_heads)), skeleton.leaves[name]
+    )
 
 
 def _fit(skeleton: Skeleton, quantization: Quantization | None) -> Fit:

@@ -83,8 +83,8 @@ def _measure(llm: LLMSpec, spec: UnitSpec, device: jax.Device) -> tuple[int, int
     config = load_config(llm.source)
     books = Pool(1 + _MEASURED_PAGES * config.num_layers * config.num_kv_heads, spec.pool.block_elements)
     books.add_llm(llm.name, config.num_layers, config.num_kv_heads, config.head_dim)
-    decoder = load_shapes(llm.source, dtype=jnp.dtype(llm.dtype), quantization=llm.quantization)
     mesh = make_mesh([device])
+    decoder = load_shapes(llm.source, dtype=jnp.dtype(llm.dtype), quantization=llm.quantization, mesh=mesh)
     shape = (books.num_blocks, 2, spec.pool.block_tokens, spec.pool.lane)
     with ThreadPoolExecutor(1) as background:
         runtime = LLMRuntime(

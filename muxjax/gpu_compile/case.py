@@ -15,13 +15,13 @@ class Program:
 
     Attributes:
         function: with positional arguments.
-        arguments: their shapes and dtypes.
+        arguments: their shapes and dtypes, and how they lie on a mesh, if not on one device.
         pool: the argument that is the pool, if any; it is never to be copied.
         writes_pool: whether it is donated, and written in place.
         temp_bound: bytes of temporary memory that it may take, at most.
         kernels: the names that its own kernels begin with; others are XLA's, whose tiles a real device chooses.
-        is_one_command_buffer: whether all that it launches must be sent as one.
-        is_spread: whether it is called on each device of a mesh, as the engine's programs are.
+        is_one_command_buffer: whether all that it launches, from one sum over devices to the next, must be sent as one.
+        summed_elements: of all that the devices of a mesh sum up together; XLA ends a command buffer before each sum.
         compiler_options: of XLA, where they are not its own defaults.
     """
 
@@ -32,13 +32,17 @@ class Program:
     writes_pool: bool = False
     kernels: tuple[str, ...] = ()
     is_one_command_buffer: bool = False
-    is_spread: bool = False
+    summed_elements: int = 0
     compiler_options: Mapping[str, str | bool | int] = field(default_factory=dict)
 
     @property
     def pool_shape(self) -> jax.ShapeDtypeStruct | None:
-        """Of the pool, if the program has it."""
-        return None if self.pool is None else self.arguments[self.pool]
+        """Of the pool, if the program has it, as each device has it."""
+        if self.pool is None:
+            return None
+        pool: jax.ShapeDtypeStruct = self.arguments[self.pool]
+        own_shape = pool.shape if pool.sharding is None else pool.sharding.shard_shape(pool.shape)
+        return jax.ShapeDtypeStruct(own_shape, pool.dtype)
 
 
 class Case(Protocol):

@@ -1,6 +1,5 @@
 """Compiles one case, in a process that has the toolchain, and judges it."""
 
-import functools
 import os
 import tempfile
 import time
@@ -9,28 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jax
-from jax.experimental import topologies
-from jax.sharding import AbstractDevice, AbstractMesh, Mesh, NamedSharding, use_abstract_mesh
+from jax.sharding import AbstractDevice, AbstractMesh, NamedSharding, use_abstract_mesh
 
 from muxjax.gpu_compile.case import Case, Compilation, Outcome, Program
 from muxjax.gpu_compile.compiler_output import Kernel, read_kernels, read_launches
+from muxjax.gpu_compile.mesh import gpu_mesh
 from muxjax.gpu_compile.targets import TARGETS, Target
 from muxjax.gpu_compile.toolchain import log_into
 from muxjax.gpu_compile.verdict import find_violations, from_error
-from muxjax.models.spread import make_mesh
-from muxjax.serving.executor.spmd import WHOLE, spread
+from muxjax.serving.executor.spmd import WHOLE
 
 
 def compile_case(case: Case) -> Outcome:
     """Compile for the case's target and judge the result; what does not compile is an outcome too."""
     target = TARGETS[case.target]
-    mesh = make_mesh(_topology(target).devices)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="gpu-compile-") as name, _on_target(target), _said_into(Path(name)):
         directory = Path(name)
         try:
             program = case.program()
-            compilation = _compile(program, mesh, directory)
+            compilation = _compile(program, target, directory)
         except NotImplementedError as error:
             return Outcome(case.name, target.name, unsupported=str(error))
         except Exception as error:  # whatever a compiler raises is about the case, and others follow
@@ -46,13 +43,10 @@ def compile_case(case: Case) -> Outcome:
     )
 
 
-def _compile(program: Program, mesh: Mesh, directory: Path) -> Compilation:
-    whole = NamedSharding(mesh, WHOLE)
-    arguments = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole), program.arguments
-    )
-    function = spread(program.function, mesh, WHOLE, WHOLE) if program.is_spread else program.function
-    lowered = jax.jit(function, donate_argnums=program.pool if program.writes_pool else ()).lower(*arguments)
+def _compile(program: Program, target: Target, directory: Path) -> Compilation:
+    alone = NamedSharding(gpu_mesh(target.name), WHOLE)
+    arguments = jax.tree.map(lambda leaf: leaf.update(sharding=leaf.sharding or alone), program.arguments)
+    lowered = jax.jit(program.function, donate_argnums=program.pool if program.writes_pool else ()).lower(*arguments)
     described = {"xla_dump_to": str(directory), "xla_dump_hlo_as_text": True}
     compiled = lowered.compile(compiler_options={**program.compiler_options, **described})
     hlo, memory = compiled.as_text(), compiled.memory_analysis()
@@ -60,11 +54,6 @@ def _compile(program: Program, mesh: Mesh, directory: Path) -> Compilation:
         raise RuntimeError("XLA says nothing of what it compiled")
     kernels, launches = _own_kernels(program, directory), read_launches(directory)
     return Compilation(hlo, memory.temp_size_in_bytes, memory.alias_size_in_bytes, kernels, launches)
-
-
-@functools.cache
-def _topology(target: Target) -> topologies.TopologyDescription:
-    return topologies.get_topology_desc("", platform="cuda", target_config=target.config, topology="1x1x1")
 
 
 @contextmanager

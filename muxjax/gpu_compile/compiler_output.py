@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 _ENTRY = re.compile(r"Compiling entry function '(?P<name>[^']+)' for '(?P<architecture>[^']+)'")
 _SPILLS = re.compile(r"(?P<stack>\d+) bytes stack frame, (?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes")
@@ -12,6 +14,7 @@ _LAUNCH = re.compile(r"kCustomKernel \[[^]]*\] (?P<name>\S+) grid: .* shared_mem
 _MOSAIC_MODULE = re.compile(
     r"^module @(?P<name>\S+) attributes \{.*mosaic_gpu\.smem_bytes = (?P<bytes>\d+)", re.MULTILINE
 )
+_COLLECTIVE = re.compile(r": k(All|ReduceScatter|Collective|AsyncStart .*communication_stream)")
 _MOSAIC_SUFFIX = "_mosaic_gpu_kernel"
 
 
@@ -75,11 +78,15 @@ class Launches:
 
     Attributes:
         command_buffers: recorded sequences of launches (CUDA graphs), each sent as one.
-        alone: launches outside of them.
+        collectives: what devices do together, which is outside of them.
+        alone: other launches outside of them.
+        most_in_a_row: of these, with nothing else between them.
     """
 
     command_buffers: int
     alone: int
+    collectives: int = 0
+    most_in_a_row: int = 0
 
 
 def read_launches(directory: Path) -> Launches:
@@ -87,5 +94,12 @@ def read_launches(directory: Path) -> Launches:
     after = list(directory.glob("*.thunk_sequence_after_thunk_passes.txt"))
     (path,) = after or directory.glob("*.thunk_sequence.txt")
     outermost = [line for line in path.read_text().splitlines() if re.match(r"\d+: k", line)]
-    command_buffers = sum(": kCommandBuffer" in line for line in outermost)
-    return Launches(command_buffers, len(outermost) - command_buffers)
+    kinds = [_launch_kind(line) for line in outermost if ": kAsyncDone" not in line]
+    runs = [len(list(run)) for kind, run in groupby(kinds) if kind == "alone"]
+    return Launches(kinds.count("command buffer"), sum(runs), kinds.count("collective"), max(runs, default=0))
+
+
+def _launch_kind(line: str) -> Literal["command buffer", "collective", "alone"]:
+    if ": kCommandBuffer" in line:
+        return "command buffer"
+    return "collective" if _COLLECTIVE.search(line) else "alone"

@@ -51,7 +51,9 @@ def _cells(outcome: Outcome) -> Iterator[str]:
         yield f"{max(kernel.spilled for kernel in kernels):,}" if kernels else "-"
         yield shown_bytes(max(kernel.shared_memory for kernel in kernels)) if kernels else "-"
         yield shown_bytes(outcome.temp_bytes)
-        buffers, alone = outcome.launches.command_buffers, outcome.launches.alone
-        yield f"{buffers} and {alone} launches" if alone else str(buffers)
+        launches = outcome.launches
+        beside = {"collectives": launches.collectives, "launches": launches.alone}
+        shown = [f"{number} {kind}" for kind, number in beside.items() if number]
+        yield ", ".join([str(launches.command_buffers), *shown])
     yield f"{outcome.seconds:.1f}"
     yield verdict

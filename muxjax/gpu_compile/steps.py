@@ -1,21 +1,24 @@
 """Whole steps: all layers of one LLM or of several, as the engine compiles them; weights are shapes only."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh, NamedSharding
 
 from muxjax.gpu_compile.case import Program
+from muxjax.gpu_compile.mesh import gpu_mesh
 from muxjax.models.config import DecoderConfig
-from muxjax.models.source import find_model
+from muxjax.models.load import load_shapes
+from muxjax.models.sharding import kv_heads_per_device
 from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES
-from muxjax.serving.executor.program import DecodeInputs, JobInputs, LLMInputs, PrefillInputs, Programs, run_step
+from muxjax.serving.executor.program import DecodeInputs, JobInputs, LLMInputs, PrefillInputs, Programs
+from muxjax.serving.executor.spmd import WHOLE, pool_shape, spread_step
 from muxjax.serving.pool import Pool
 from muxjax.serving.spec import PoolSpec
 
@@ -52,36 +55,47 @@ STEPS = (
     (Part("llama-2-7b", decode=64), Part("llama-2-13b", decode=32), Part("llama-3-8b", decode=64, prefill=512)),
 )
 
+# On several GPUs.
+SPREAD_STEPS = (
+    (4, (Part("llama-3-70b", decode=64),)),
+    (4, (Part("llama-3-70b", prefill=512),)),
+    (4, (Part("llama-3-8b", prefill=512), Part("llama-2-13b", decode=64))),
+)
+
 _ON_AMPERE = {"llama-3-8b", "gemma-2-9b"}
 
 
 @dataclass(frozen=True, slots=True)
 class StepCase:
-    """The jobs of a step, as one program."""
+    """The jobs of a step, as one program, on one GPU or several."""
 
     parts: tuple[Part, ...]
     target: str
+    devices: int = 1
 
     @property
     def name(self) -> str:
-        return f"step {' + '.join(map(str, self.parts))}"
+        where = f", on {self.devices}" if self.devices > 1 else ""
+        return f"step {' + '.join(map(str, self.parts))}{where}"
 
     def program(self) -> Program:
         """The function that the engine compiles for these jobs, with the kernels that it takes by itself."""
-        llms = [AbstractLLM.of(f"random:{_MODELS / part.model}.json") for part in self.parts]
+        mesh = gpu_mesh(self.target, self.devices)
+        llms = [AbstractLLM.of(f"random:{_MODELS / part.model}.json", mesh) for part in self.parts]
         inputs = tuple(llm.inputs(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True))
-        pool = jax.ShapeDtypeStruct((_POOL.num_blocks, 2, _POOL.block_tokens, _POOL.lane), _DTYPE)
         kernels = {"paged_decode": any(part.decode for part in self.parts), "pool_write": True}
         kernels["ragged_prefill"] = any(part.prefill for part in self.parts)
         return Program(
-            partial(run_step, tuple(llm.functions for llm in llms)),
-            (pool, inputs),
+            spread_step([llm.functions for llm in llms], mesh, inputs),
+            (pool_shape(_POOL, mesh), inputs),
             sum(llm.temp_bound(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True)),
             pool=0,
             writes_pool=True,
             kernels=tuple(name for name, is_used in kernels.items() if is_used),
             is_one_command_buffer=True,
-            is_spread=True,
+            summed_elements=sum(
+                llm.summed_elements(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True)
+            ),
         )
 
 
@@ -89,6 +103,7 @@ def step_cases() -> Iterator[StepCase]:
     """All of them for Hopper, and some for Ampere, which differ in their kernels only."""
     yield from (StepCase(parts, "sm_90a") for parts in STEPS)
     yield from (StepCase(parts, "sm_80") for parts in STEPS if parts[0].model in _ON_AMPERE and len(parts) == 1)
+    yield from (StepCase(parts, "sm_90a", devices) for devices, parts in SPREAD_STEPS)
 
 
 @dataclass(frozen=True)
@@ -100,24 +115,24 @@ class AbstractLLM:
         functions: those that the engine compiles.
         leaves: its parameters' shapes, each layer's by themselves.
         page_tokens: tokens of a page.
+        mesh: the devices that it is spread over.
     """
 
     config: DecoderConfig
     functions: Programs
     leaves: tuple[Any, ...]
     page_tokens: int
+    mesh: Mesh
 
     @classmethod
-    def of(cls, source: str) -> "AbstractLLM":
+    def of(cls, source: str, mesh: Mesh) -> "AbstractLLM":
         """The LLM that a model source names. Raises ModelError."""
-        found = find_model(source)
-        skeleton = found.skeleton(_DTYPE, unroll=True)
-        shapes: Mapping[str, Any] = skeleton.leaves
-        graph, params = nnx.split(skeleton.fill(shapes))
+        decoder = load_shapes(source, dtype=_DTYPE, mesh=mesh)
+        graph, params = nnx.split(decoder)
         leaves, structure = jax.tree.flatten(params)
-        config = found.config
+        config = decoder.config
         pool = Pool(_POOL.num_blocks, _POOL.block_elements)
-        pool.add_llm("llm", config.num_layers, config.num_kv_heads, config.head_dim)
+        pool.add_llm("llm", config.num_layers, kv_heads_per_device(config, mesh.size), config.head_dim)
         page_tokens = pool.page_tokens("llm")
         functions = Programs(
             graph,
@@ -126,39 +141,47 @@ class AbstractLLM:
             max_context=config.max_context,
             length_switch=config.length_switch,
         )
-        return cls(config, functions, tuple(leaves), page_tokens)
+        return cls(config, functions, tuple(leaves), page_tokens, mesh)
+
+    @property
+    def kv_heads(self) -> int:
+        """Of each device."""
+        return kv_heads_per_device(self.config, self.mesh.size)
+
+    def summed_elements(self, decode: int, prefill: int) -> int:
+        """All rows' hidden states, of the embedding, and in each layer after attention and after the MLP."""
+        sums = 2 * self.config.num_layers + 1 if self.mesh.size > 1 else 0
+        return sums * (decode + prefill) * self.config.hidden_size
 
     def inputs(self, decode: int, prefill: int) -> LLMInputs[Any]:
         """The shapes of what it brings into a step."""
         jobs: list[JobInputs[Any]] = []
         if decode:
-            jobs.append(DecodeInputs(_ints(decode), _ints(decode), self._page_table(decode)))
+            jobs.append(DecodeInputs(self._ints(decode), self._ints(decode), self._page_table(decode)))
         if prefill:
-            sequences = _ints(MAX_PREFILL_SEQUENCES)
-            starts, pages = _ints(MAX_PREFILL_SEQUENCES + 1), self._page_table(MAX_PREFILL_SEQUENCES)
-            jobs.append(PrefillInputs(_ints(prefill), starts, sequences, sequences, pages, sequences))
-        config = self.config
-        num_pages = 1 + _POOL.num_blocks // (config.num_layers * config.num_kv_heads)
-        blocks: Any = _ints(config.num_layers, num_pages, config.num_kv_heads)
-        last_tokens: Any = _ints(max(decode, MAX_PREFILL_SEQUENCES) + 1)
+            sequences = self._ints(MAX_PREFILL_SEQUENCES)
+            starts, pages = self._ints(MAX_PREFILL_SEQUENCES + 1), self._page_table(MAX_PREFILL_SEQUENCES)
+            jobs.append(PrefillInputs(self._ints(prefill), starts, sequences, sequences, pages, sequences))
+        layers = self.config.num_layers
+        blocks: Any = self._ints(layers, 1 + _POOL.num_blocks // (layers * self.kv_heads), self.kv_heads)
+        last_tokens: Any = self._ints(max(decode, MAX_PREFILL_SEQUENCES) + 1)
         return LLMInputs(self.leaves, blocks, last_tokens, tuple(jobs))
 
     def temp_bound(self, decode: int, prefill: int) -> int:
-        """Bytes that its jobs may take: far less than its weights, the pool, or the past of its sequences.
+        """Bytes that its jobs may take on each device: far less than weights, pool, or the past of its sequences.
 
         The new keys and values, layer by layer and then together; three times the logits; some layers' activations in
         float32; and the weights of one layer, in the order in which a product wants them.
         """
-        config, rows = self.config, decode + prefill
+        config, rows, devices = self.config, decode + prefill, self.mesh.size
         sampled = decode + (MAX_PREFILL_SEQUENCES if prefill else 0)
-        new = 2 * 2 * config.num_layers * rows * config.num_kv_heads * config.head_dim
-        activations = 4 * rows * (8 * config.hidden_size + 4 * config.intermediate_size)
-        layer = 2 * sum(math.prod(leaf.shape) for leaf in self.leaves) // config.num_layers
-        return 2 * new + 3 * 4 * sampled * config.vocab_size + activations + layer
+        new = 2 * 2 * config.num_layers * rows * self.kv_heads * config.head_dim
+        activations = 4 * rows * (8 * config.hidden_size + 4 * config.intermediate_size // devices)
+        layer = 2 * sum(math.prod(leaf.shape) for leaf in self.leaves) // (devices * config.num_layers)
+        return 2 * new + 3 * 4 * sampled * config.vocab_size // devices + activations + layer
 
     def _page_table(self, sequences: int) -> jax.ShapeDtypeStruct:
-        return _ints(sequences, math.ceil(self.config.max_context / self.page_tokens))
+        return self._ints(sequences, math.ceil(self.config.max_context / self.page_tokens))
 
-
-def _ints(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
+    def _ints(self, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, jnp.int32, sharding=NamedSharding(self.mesh, WHOLE))

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 import jax
 
 from muxjax.gpu_compile.case import Compilation, Program
-from muxjax.gpu_compile.compiler_output import Kernel
+from muxjax.gpu_compile.compiler_output import Kernel, Launches
 from muxjax.gpu_compile.targets import Target
 
 _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%?(?P<name>\S+) = (?P<type>\w+)\[(?P<shape>[\d,]*)\]\S* (?P<operation>[\w-]+)\("
 )
+_ALL_REDUCE = re.compile(r"^\s*(?:ROOT )?%?\S+ = (?P<types>[^=]*?) all-reduce(?:-start)?\(", re.MULTILINE)
+_SHAPE = re.compile(r"\w+\[([\d,]*)\]")
+_SHORTEST_COMMAND_BUFFER = 5  # launches (XLA's xla_gpu_graph_min_graph_size)
 _COPIES = {"copy", "copy-start", "convert", "select", "transpose", "concatenate"}
 _HLO_DTYPES = {"bfloat16": "bf16", "float16": "f16", "float32": "f32"}
 
@@ -27,9 +30,10 @@ def find_violations(program: Program, compilation: Compilation, target: Target) 
             yield "does not write the pool in place: its memory is not that of the donated one"
     if compilation.temp_bytes > program.temp_bound:
         yield f"takes {compilation.temp_bytes:,} bytes of temporary memory, over its bound of {program.temp_bound:,}"
-    launches = compilation.launches
-    if program.is_one_command_buffer and (launches.command_buffers, launches.alone) != (1, 0):
-        yield f"is not one command buffer: {launches.command_buffers} of them, and {launches.alone} launches alone"
+    if (summed := summed_elements(compilation.hlo)) != program.summed_elements:
+        yield f"sums up {summed:,} elements over devices, and not {program.summed_elements:,}"
+    if program.is_one_command_buffer and not _is_one_command_buffer(compilation.launches):
+        yield f"is not one command buffer: {_shown(compilation.launches)}"
 
 
 def from_error(error: Exception) -> str:
@@ -51,6 +55,24 @@ def pool_copies(hlo: str, pool: jax.ShapeDtypeStruct) -> list[str]:
         if math.prod(map(int, filter(None, made["shape"].split(",")))) == size:
             copies.append(f"{made['operation']} {made['name']} of {made['type']}[{made['shape']}]")
     return copies
+
+
+def summed_elements(hlo: str) -> int:
+    """Of all that the devices of an optimised program sum up together; XLA may combine several sums in one."""
+    shapes = (shape for made in _ALL_REDUCE.finditer(hlo) for shape in _SHAPE.findall(made["types"]))
+    return sum(math.prod(map(int, filter(None, shape.split(",")))) for shape in shapes)
+
+
+def _is_one_command_buffer(launches: Launches) -> bool:
+    """Whether it is, from one collective to the next; of so few launches XLA makes none there."""
+    if launches.collectives == 0:
+        return (launches.command_buffers, launches.alone) == (1, 0)
+    return launches.command_buffers <= launches.collectives + 1 and launches.most_in_a_row < _SHORTEST_COMMAND_BUFFER
+
+
+def _shown(launches: Launches) -> str:
+    between = f" between {launches.collectives} collectives" if launches.collectives else ""
+    return f"{launches.command_buffers} of them{between}, and {launches.alone} launches alone"
 
 
 def _judge_kernels(program: Program, kernels: Sequence[Kernel], target: Target) -> Iterator[str]:

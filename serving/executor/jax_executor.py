@@ -9,7 +9,7 @@ from operator import attrgetter
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from muxjax.models.load import LoadedModel
 from muxjax.serving.completion import Completion
@@ -17,7 +17,7 @@ from muxjax.serving.executor.launch import Launch, PackedError, RunningJob
 from muxjax.serving.executor.llm_runtime import LLMRuntime, Program, compile_step
 from muxjax.serving.executor.packed import PackedKey, PackedPart, PackedPrograms
 from muxjax.serving.executor.program import LLMInputs
-from muxjax.serving.executor.spmd import POOL
+from muxjax.serving.executor.spmd import pool_shape
 from muxjax.serving.pool import Pool
 from muxjax.serving.scheduler.job import Job
 from muxjax.serving.spec import LLMSpec, Overlap, PoolSpec
@@ -45,11 +45,7 @@ class JaxExecutor:
         """Each device of `mesh` has a pool as `spec` says; `overlap` is how the jobs of a step run together."""
         self.mesh = mesh
         self._pool = pool
-        self._shape = jax.ShapeDtypeStruct(
-            (mesh.size * spec.num_blocks, 2, spec.block_tokens, spec.lane),
-            jnp.dtype(spec.dtype),
-            sharding=NamedSharding(mesh, POOL),
-        )
+        self._shape = pool_shape(spec, mesh)
         self._array = self._empty()
         self._max_prefill_tokens = max_prefill_tokens
         self._background = ThreadPoolExecutor(1, thread_name_prefix="compile")

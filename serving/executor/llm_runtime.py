@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -33,12 +32,11 @@ from muxjax.serving.executor.program import (
     LLMInputs,
     PrefillInputs,
     Programs,
-    run_step,
     sample_next,
     update_page_blocks,
 )
 from muxjax.serving.executor.slots import SamplingTable, SlotState
-from muxjax.serving.executor.spmd import POOL, STATE, VOCABULARY, WHOLE, spec_of, spread
+from muxjax.serving.executor.spmd import STATE, VOCABULARY, WHOLE, spec_of, spread, spread_step
 from muxjax.serving.pool import Pool
 from muxjax.serving.sampling import Sampled
 from muxjax.serving.scheduler.job import Chunk, Job, JobKind
@@ -327,10 +325,8 @@ def compile_step(
     Its `forward(pool, inputs of each LLM)` gives the pool and the logits of each LLM's jobs. `compiler_options` are
     XLA's.
     """
-    functions = tuple(llm.functions for llm in llms)
     shapes = tuple(llm.shapes(of_one) for llm, of_one in zip(llms, sizes, strict=True))
-    specs = jax.tree.map(lambda shape: shape.sharding.spec, shapes)
-    step = spread(partial(run_step, functions), llms[0].mesh, (POOL, specs), (POOL, VOCABULARY))
+    step = spread_step([llm.functions for llm in llms], llms[0].mesh, shapes)
     lowered = jax.jit(step, donate_argnums=0).lower(pool, shapes)
     forward = lowered.compile(compiler_options=dict(compiler_options or {}))
     samplers = tuple(

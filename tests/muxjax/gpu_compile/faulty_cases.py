@@ -1,5 +1,6 @@
 """Programs that the gate must not let through, one of each kind; run where CUDA's compiler is."""
 
+import functools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,10 +10,14 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu, triton
+from jax.sharding import NamedSharding, PartitionSpec
 
 from muxjax.gpu_compile.__main__ import check
 from muxjax.gpu_compile.case import Program
 from muxjax.gpu_compile.gate import toolchain
+from muxjax.gpu_compile.mesh import gpu_mesh
+from muxjax.models.collectives import AXIS
+from muxjax.serving.executor.spmd import spread
 
 POOL = jax.ShapeDtypeStruct((1000, 2, 32, 128), jnp.bfloat16)
 ROWS = jax.ShapeDtypeStruct((8, 2, 32, 128), jnp.bfloat16)
@@ -93,6 +98,38 @@ def many_launches() -> Program:
     return Program(loop, (array(2048),), temp_bound=1 << 20, is_one_command_buffer=True)
 
 
+def sum_over_gpus(times: int) -> Program:
+    """On two GPUs, which are to sum up once."""
+    mesh = gpu_mesh("sm_90a", 2)
+
+    def summed(own: jax.Array) -> jax.Array:
+        for _ in range(times):
+            own = jnp.sin(jax.lax.psum(own, AXIS))
+        return own
+
+    rows = array(64, 256).update(sharding=NamedSharding(mesh, PartitionSpec()))
+    function = spread(summed, mesh, PartitionSpec(), PartitionSpec())
+    return Program(function, (rows,), 1 << 20, summed_elements=64 * 256, is_one_command_buffer=True)
+
+
+def summing() -> Program:
+    return sum_over_gpus(times=1)
+
+
+def summing_twice() -> Program:
+    return sum_over_gpus(times=2)
+
+
+def launching_after_a_sum() -> Program:
+    """Many kernels that no command buffer takes, for the host decides how often they run."""
+    once, loops = summing(), many_launches()
+
+    def step(rows: jax.Array) -> jax.Array:
+        return functools.reduce(lambda x, _: loops.function(x), range(8), once.function(rows)[0])
+
+    return replace(once, function=step)
+
+
 def unreached() -> Program:
     """Claims a kernel that no compiler has seen."""
     return replace(sound(), kernels=("product", "paged_decode"))
@@ -110,7 +147,7 @@ MAKERS: dict[str, Callable[[], Program]] = {
     maker.__name__: maker
     for maker in (
         sound, spilling, too_large_tile, too_large_mosaic_tile, in_place, copying, not_donated, hogging, many_launches,
-        unreached, unsupported, broken,
+        summing, summing_twice, launching_after_a_sum, unreached, unsupported, broken,
     )
 }  # fmt: skip
 

@@ -45,6 +45,8 @@ def outcomes(checked: subprocess.CompletedProcess[str]) -> Outcomes:
         ("not_donated", "sm_90a", "does not write the pool in place"),
         ("hogging", "sm_90a", r"takes [\d,]+ bytes of temporary memory, over its bound of 1,048,576"),
         ("many_launches", "sm_90a", "is not one command buffer"),
+        ("summing_twice", "sm_90a", "sums up 32,768 elements over devices, and not 16,384"),
+        ("launching_after_a_sum", "sm_90a", r"is not one command buffer: \d+ of them between 1 collectives"),
         ("unreached", "sm_90a", "paged_decode: no such kernel reached ptxas"),
         ("broken", "sm_90a", "does not compile: .*contracting dimensions"),
     ],
@@ -58,7 +60,7 @@ def test_what_must_not_be_is_named(
 
 
 @needs_toolchain
-@pytest.mark.parametrize("case", ["sound", "in_place", "unsupported"])
+@pytest.mark.parametrize("case", ["sound", "in_place", "summing", "unsupported"])
 def test_what_may_be_passes(outcomes: Outcomes, case: str) -> None:
     assert outcomes[case, "sm_90a"]["violations"] == []
 

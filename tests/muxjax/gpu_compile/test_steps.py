@@ -30,7 +30,7 @@ def test_an_abstract_llm_brings_what_the_engines_llm_brings(tmp_path) -> None:
                 max_prefill_tokens=64,
                 background=background,
             )
-        abstract = AbstractLLM.of(source)
+        abstract = AbstractLLM.of(source, runtime.mesh)
         assert abstract.functions == runtime.functions
         brought = runtime.shapes({JobKind.DECODE: 8, JobKind.PREFILL: 64})
         assert shapes(abstract.inputs(decode=8, prefill=64)) == shapes(brought)
