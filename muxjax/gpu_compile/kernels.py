@@ -20,6 +20,7 @@ from muxjax.pallas_kernels.pool_write import shapes as write_shapes
 from muxjax.pallas_kernels.ragged_prefill import api as ragged_prefill
 from muxjax.pallas_kernels.ragged_prefill import shapes as prefill_shapes
 
+_OTHER_DTYPES = ("float16", "float32")
 _BLOCK_ELEMENTS = 32 * 128
 _MULTIPROCESSORS = 132  # of an H100; the other GPUs have fewer
 _TARGETS: Mapping[Implementation, tuple[str, ...]] = MappingProxyType(
@@ -29,20 +30,22 @@ _TARGETS: Mapping[Implementation, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class KernelCase:
-    """One implementation of an operation at one of its named shapes."""
+    """One implementation of an operation at one of its named shapes, all arrays being of one dtype."""
 
     operation: str
     implementation: Implementation
     shape: str
     target: str
+    dtype: str = "bfloat16"
 
     @property
     def name(self) -> str:
-        return f"{self.operation} {self.implementation}: {self.shape}"
+        dtype = "" if self.dtype == "bfloat16" else f", {self.dtype}"
+        return f"{self.operation} {self.implementation}: {self.shape}{dtype}"
 
     def program(self) -> Program:
         """The operation alone, on a pool that has just room for the shape."""
-        program = _PROGRAMS[self.operation](self.implementation, self.shape)
+        program = _PROGRAMS[self.operation](self.implementation, self.shape, self.dtype)
         if self.implementation == "xla":
             return program
         # A command buffer for a single launch pays for none, but shows that one can have the kernel in it.
@@ -51,13 +54,20 @@ class KernelCase:
 
 
 def kernel_cases() -> Iterator[KernelCase]:
-    """All of them: kernels of a backend for the GPUs that it is for; plain JAX, which is alike on all, for one."""
+    """All of them: kernels of a backend for the GPUs that it is for; plain JAX, which is alike on all, for one.
+
+    Kernels in other dtypes than bfloat16 are compiled once for each head size.
+    """
     for operation, (module, shapes) in _OPERATIONS.items():
         for implementation, targets in _TARGETS.items():
             if implementation not in module.IMPLEMENTATIONS:
                 continue
             for target in targets:
                 yield from (KernelCase(operation, implementation, shape, target) for shape in shapes.GPU_SHAPES)
+                if implementation != "xla":
+                    firsts = {shape.head_dim: name for name, shape in reversed(shapes.GPU_SHAPES.items())}.values()
+                    kernel = functools.partial(KernelCase, operation, implementation, target=target)
+                    yield from (kernel(shape, dtype=dtype) for dtype in _OTHER_DTYPES for shape in firsts)
 
 
 _OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType]] = MappingProxyType(
@@ -69,20 +79,20 @@ _OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType]] = MappingProxyType(
 )
 
 
-def _decode(implementation: Implementation, shape_name: str) -> Program:
+def _decode(implementation: Implementation, shape_name: str, dtype: str) -> Program:
     shape = decode_shapes.GPU_SHAPES[shape_name]
-    heads = _heads(shape.sequences, shape.q_heads, shape.kv_heads, shape.head_dim)
+    heads = _heads(dtype, shape.sequences, shape.q_heads, shape.kv_heads, shape.head_dim)
     function = functools.partial(paged_decode.paged_decode, sm_scale=0.1, implementation=implementation)
-    cache = _cache(shape.sequences, shape.kv_len, shape.kv_heads, shape.head_dim)
+    cache = _cache(dtype, shape.sequences, shape.kv_len, shape.kv_heads, shape.head_dim)
     arguments = (*heads, *cache, _ints(shape.sequences))
     bound = _attention_bound(arguments) if implementation == "xla" else _pieces_bound(arguments)
     return Program(function, arguments, bound, pool=3)
 
 
-def _prefill(implementation: Implementation, shape_name: str) -> Program:
+def _prefill(implementation: Implementation, shape_name: str, dtype: str) -> Program:
     shape = prefill_shapes.GPU_SHAPES[shape_name]
     sequences, rows = len(shape.rows), sum(shape.rows)
-    heads = _heads(rows, shape.q_heads, shape.kv_heads, shape.head_dim)
+    heads = _heads(dtype, rows, shape.q_heads, shape.kv_heads, shape.head_dim)
     function = functools.partial(
         ragged_prefill.ragged_prefill,
         sm_scale=0.1,
@@ -91,18 +101,18 @@ def _prefill(implementation: Implementation, shape_name: str) -> Program:
         implementation=implementation,
     )
     context = max(past + new for past, new in zip(shape.past, shape.rows, strict=True))
-    cache = _cache(sequences, context, shape.kv_heads, shape.head_dim)
+    cache = _cache(dtype, sequences, context, shape.kv_heads, shape.head_dim)
     arguments = (*heads, *cache, _ints(sequences + 1), _ints(sequences))
     return Program(function, arguments, _attention_bound(arguments), pool=3)
 
 
-def _write(implementation: Implementation, shape_name: str) -> Program:
+def _write(implementation: Implementation, shape_name: str, dtype: str) -> Program:
     shape = write_shapes.GPU_SHAPES[shape_name]
     rows = shape.sequences * shape.rows
     page_tokens = _BLOCK_ELEMENTS // lane_of(shape.head_dim)
     pages = 1 + shape.sequences * math.ceil(shape.rows / page_tokens)
-    new = _floats(shape.layers, rows, shape.kv_heads, shape.head_dim)
-    pool = _floats(1 + shape.layers * pages * shape.kv_heads, 2, 32, 128)
+    new = _floats(dtype, shape.layers, rows, shape.kv_heads, shape.head_dim)
+    pool = _floats(dtype, 1 + shape.layers * pages * shape.kv_heads, 2, 32, 128)
     arguments = (pool, new, new, _ints(shape.layers, pages, shape.kv_heads), _ints(rows))
     function = functools.partial(pool_write.pool_write, implementation=implementation)
     # The new keys and values once more, at most, in the order that they are written in.
@@ -132,23 +142,23 @@ def _pieces_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:
     return 4 * pieces * (q_heads * dim + 2 * 64 * kv_heads) + queries + 2**16
 
 
-def _heads(rows: int, q_heads: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
-    keys = _floats(rows, kv_heads, dim)
-    return _floats(rows, q_heads, dim), keys, keys
+def _heads(dtype: str, rows: int, q_heads: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    keys = _floats(dtype, rows, kv_heads, dim)
+    return _floats(dtype, rows, q_heads, dim), keys, keys
 
 
-def _cache(sequences: int, context: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+def _cache(dtype: str, sequences: int, context: int, kv_heads: int, dim: int) -> tuple[jax.ShapeDtypeStruct, ...]:
     """The pool as an LLM sees it, one layer's table of pages, and the pages of each sequence."""
     lane = lane_of(dim)
     page_tokens = _BLOCK_ELEMENTS // lane
     max_pages = math.ceil(context / page_tokens)
     pages = 1 + sequences * max_pages
-    pool = _floats(1 + pages * kv_heads, 2, page_tokens, lane)
+    pool = _floats(dtype, 1 + pages * kv_heads, 2, page_tokens, lane)
     return pool, _ints(pages, kv_heads), _ints(sequences, max_pages)
 
 
-def _floats(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.bfloat16)
+def _floats(dtype: str, *shape: int) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _ints(*shape: int) -> jax.ShapeDtypeStruct:

@@ -52,7 +52,9 @@ TILES: Mapping[int, Tiles] = MappingProxyType(
     }
 )
 # In float32 products run on the ordinary cores, out of registers.
-FLOAT32_TILES = Tiles(rows=32, tokens=16, warps=4, stages=1)
+FLOAT32_TILES: Mapping[int, Tiles] = MappingProxyType(
+    {lane: Tiles(rows=32, tokens=16, warps=4 if lane < 128 else 8, stages=1) for lane in TILES}
+)
 
 
 def ragged_prefill_triton(
@@ -112,7 +114,7 @@ def choose_tiles(lane: int, dtype: jnp.dtype) -> Tiles:
         raise NotImplementedError(
             f"the Triton kernel takes heads of {', '.join(map(str, TILES))}, not {lane}: use implementation='xla'"
         )
-    return FLOAT32_TILES if dtype == jnp.float32 else TILES[lane]
+    return (FLOAT32_TILES if dtype == jnp.float32 else TILES)[lane]
 
 
 def _kernel(
