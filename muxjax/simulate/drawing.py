@@ -1,6 +1,6 @@
-"""Figures as PNG: curves that were simulated, points that were measured."""
+"""Pictures: curves that were simulated, points that were measured."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,13 @@ _STYLES: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def draw(figure: Figure, path: Path) -> None:
-    """Write the picture.
+def draw(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write the picture to files of the kinds that their suffixes say: the same bytes for the same figure.
 
     Raises:
-        PlacementError: the file cannot be written.
+        PlacementError: a file cannot be written.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure as Canvas
 
     bars = figure.name == "ablation"
@@ -44,10 +45,13 @@ def draw(figure: Figure, path: Path) -> None:
     grid[0].set_ylabel(figure.y)
     handles, labels = grid[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=4 if len(figure.panels) > 1 else 2, frameon=False)
-    try:
-        canvas.savefig(path)
-    except OSError as error:
-        raise PlacementError(f"{path}: cannot be written: {error.strerror}") from error
+    for path in paths:
+        undated = {"Date": None} if path.suffix == ".svg" else None
+        try:
+            with rc_context({"svg.fonttype": "none", "svg.hashsalt": figure.name}):  # text as text
+                canvas.savefig(path, metadata=undated)
+        except OSError as error:
+            raise PlacementError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _draw_curves(axes: "Axes", panel: Panel) -> None:

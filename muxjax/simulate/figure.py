@@ -13,7 +13,7 @@ from muxjax.simulate.figures import FIGURES
 
 
 def run(name: str, measured: Path, table: CostTable, seed: int, folder: Path) -> dict[str, Any]:
-    """Simulate and write NAME.json and NAME.png into the folder; the result is what the JSON has.
+    """Simulate and write NAME.json, NAME.png and NAME.svg into the folder; the result is what the JSON has.
 
     Raises PlacementError where matplotlib is missing (before anything is simulated), or files cannot be used.
     """
@@ -27,8 +27,9 @@ def run(name: str, measured: Path, table: CostTable, seed: int, folder: Path) ->
         file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise PlacementError(f"{file}: cannot be written: {error.strerror}") from error
-    draw(figure, folder / f"{name}.png")
-    return result | {"files": [str(file), str(folder / f"{name}.png")]}
+    pictures = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    draw(figure, pictures)
+    return result | {"files": [str(file), *map(str, pictures)]}
 
 
 def show(result: Mapping[str, Any]) -> None:

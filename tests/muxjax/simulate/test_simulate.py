@@ -171,6 +171,7 @@ def test_a_figure_has_the_simulated_curves_and_the_measured_points(tmp_path, cos
     assert main(arguments) == 0
     assert f"{figure}.png" in capsys.readouterr().out
     assert (tmp_path / "out" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert "measured" in (tmp_path / "out" / f"{figure}.svg").read_text(), "its text is text"
     (panel,) = json.loads((tmp_path / "out" / f"{figure}.json").read_text())["panels"]
     assert panel["title"] == "alpha 2.1"
     assert set(panel["systems"]) == {"spatial", "muxserve", "muxjax"}
