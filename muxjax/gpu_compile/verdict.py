@@ -13,7 +13,10 @@ from muxjax.gpu_compile.targets import Target
 _INSTRUCTION = re.compile(
     r"^\s*(?:ROOT )?%?(?P<name>\S+) = (?P<type>\w+)\[(?P<shape>[\d,]*)\]\S* (?P<operation>[\w-]+)\("
 )
-_ALL_REDUCE = re.compile(r"^\s*(?:ROOT )?%?\S+ = (?P<types>[^=]*?) all-reduce(?:-start)?\(", re.MULTILINE)
+# What begins now and is awaited later has the types of its operands before those of its results.
+_ALL_REDUCE = re.compile(
+    r"^\s*(?:ROOT )?%?\S+ = (?:\(\([^()]*\), )?(?P<types>[^=]*?) all-reduce(?:-start)?\(", re.MULTILINE
+)
 _SHAPE = re.compile(r"\w+\[([\d,]*)\]")
 _SHORTEST_COMMAND_BUFFER = 5  # launches (XLA's xla_gpu_graph_min_graph_size)
 _COPIES = {"copy", "copy-start", "convert", "select", "transpose", "concatenate"}
