@@ -283,7 +283,7 @@ class LLMRuntime:
         row = jax.ShapeDtypeStruct((seqs,), jnp.int32, sharding=self._whole)
         by_token = NamedSharding(self.mesh, VOCABULARY)
         logits = jax.ShapeDtypeStruct((seqs, self._columns), jnp.float32, sharding=by_token)
-        arguments = self._shapes((self._state, self._table.on_device()))
+        arguments = self._shapes(self._state), self._table.shapes
         sample = spread(sample_next, self.mesh, (STATE, WHOLE, WHOLE, WHOLE, VOCABULARY), (STATE, WHOLE))
         return jax.jit(sample, donate_argnums=0).lower(*arguments, row, row, logits).compile()
 

@@ -1,7 +1,7 @@
 """What the device keeps of each running sequence, by slot, and the host's side of it."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +94,15 @@ class SamplingTable:
         for name, value in row.items():
             self._columns[name][slot] = value
         self._device = None
+
+    @property
+    def shapes(self) -> SamplingOptions:
+        """Of what `on_device` gives; unlike that, for any thread, for instance one that compiles."""
+        shapes: dict[str, Any] = {
+            name: jax.ShapeDtypeStruct(column.shape, column.dtype, sharding=self._where)
+            for name, column in self._columns.items()
+        }
+        return SamplingOptions(**shapes)
 
     def on_device(self) -> SamplingOptions:
         """The whole table, uploaded again only after a change."""

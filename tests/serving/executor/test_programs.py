@@ -1,7 +1,9 @@
 """What every compiled program must be: in place, and blind to what is not its reader's."""
 
 import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +11,15 @@ import numpy as np
 import pytest
 
 from muxjax.models.load import load_model
-from muxjax.pallas_kernels.implementation import default_implementation
+from muxjax.pallas_kernels.implementation import Implementation, default_implementation
 from muxjax.serving.executor.jax_executor import JaxExecutor
 from muxjax.serving.executor.llm_runtime import LLMRuntime
+from muxjax.serving.executor.slots import SamplingTable
 from muxjax.serving.plan import build_scheduler, plan_unit
 from tests.serving.unit_under_test import Client, greedy, running, unit_spec, write_configs
 
 NUM_BLOCKS = 301
+POOL = jax.ShapeDtypeStruct((NUM_BLOCKS, 2, 32, 128), jnp.float32)
 
 
 @pytest.fixture(scope="module")
@@ -23,31 +27,52 @@ def sources(tmp_path_factory):
     return write_configs(tmp_path_factory.mktemp("configs"))
 
 
-@pytest.mark.parametrize("name", ["small", "odd", "wide"])
-@pytest.mark.parametrize("implementation", ["xla", default_implementation().name])
-def test_no_program_copies_the_pool(sources, name, implementation):
-    plan = plan_unit(unit_spec({name: sources[name]}, num_blocks=NUM_BLOCKS))
+@contextmanager
+def runtime_of(
+    source: str, implementation: Implementation | None = None
+) -> Iterator[tuple[LLMRuntime, ThreadPoolExecutor]]:
+    """An LLM in a pool of its own, and the thread that compiles for it."""
+    plan = plan_unit(unit_spec({"llm": source}, num_blocks=NUM_BLOCKS))
     pool, _ = build_scheduler(plan)
-    shape = jax.ShapeDtypeStruct((NUM_BLOCKS, 2, 32, 128), jnp.float32)
     with ThreadPoolExecutor(1) as background:
         runtime = LLMRuntime(
             plan.llms[0].spec,
-            load_model(plan.llms[0].spec.source, dtype=jnp.dtype("float32")),
+            load_model(source, dtype=jnp.dtype("float32")),
             pool,
-            shape,
+            POOL,
             max_context=plan.llms[0].max_context,
             max_prefill_tokens=64,
             background=background,
             implementation=implementation,
         )
+        yield runtime, background
+
+
+@pytest.mark.parametrize("name", ["small", "odd", "wide"])
+@pytest.mark.parametrize("implementation", ["xla", default_implementation().name])
+def test_no_program_copies_the_pool(sources, name, implementation):
+    with runtime_of(sources[name], implementation) as (runtime, background):
         assert list(runtime.compile_needed(background)) == [(0, 2), (1, 2), (2, 2)]
         for key, (program, _) in runtime.programs.items():
             copies = [line for line in program.as_text().splitlines() if is_pool_copy(line)]
             assert not copies, f"{key}: {copies}"
             memory = program.memory_analysis()
-            pool_bytes = np.prod(shape.shape) * 4
+            pool_bytes = np.prod(POOL.shape) * 4
             assert memory.alias_size_in_bytes >= pool_bytes, f"{key}: the pool is not donated"
             assert memory.temp_size_in_bytes < pool_bytes / 4, f"{key}: {memory}"
+
+
+def test_compiling_leaves_alone_the_options_that_the_engine_changes_meanwhile(sources, monkeypatch):
+    """A copy that another thread takes may be of before a change, and then stands for the table after it."""
+
+    def take(table):
+        raise AssertionError("a program's compilation took the options")
+
+    monkeypatch.setattr(SamplingTable, "on_device", take)
+    with runtime_of(sources["small"]) as (runtime, background):
+        for _ in runtime.compile_needed(background):
+            pass
+        assert runtime.programs
 
 
 def is_pool_copy(line: str) -> bool:
