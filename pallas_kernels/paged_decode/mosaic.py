@@ -17,6 +17,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from muxjax.pallas_kernels.implementation import interpreted
+from muxjax.pallas_kernels.mosaic_dtypes import check_mosaic_dtypes
 from muxjax.pallas_kernels.online_softmax import log2_scores
 from muxjax.pallas_kernels.paged_decode.mosaic_merge import merge_pieces
 from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces, multiprocessors
@@ -25,7 +26,6 @@ Ref = Any  # Pallas's functions do not take the type of the references that it m
 Scalar = Int32[Array, ""]
 State = tuple[Float32[Array, " rows"], Float32[Array, " rows"], list[Float32[Array, "rows columns"]], list[Scalar]]
 
-DTYPES = (jnp.bfloat16, jnp.float16)
 LANES = (64, 128, 256)
 ROWS = 64  # of a product on Hopper's tensor cores: the query heads of a group, the rest is padding
 ROW_TILE, COLUMN_TILE = 8, 64  # of a matrix in shared memory; 64 elements are the 128 bytes of a swizzle
@@ -140,11 +140,7 @@ def paged_decode_mosaic(
 
 def _check_supported(queries: Array, keys: Array, pool: Array) -> None:
     (page_tokens, lane), group = pool.shape[2:], queries.shape[1] // keys.shape[1]
-    if pool.dtype not in DTYPES or queries.dtype != pool.dtype:
-        raise NotImplementedError(
-            f"the Mosaic kernel takes queries and a pool that are both bfloat16 or both float16, not {queries.dtype}, "
-            f"{pool.dtype}"
-        )
+    check_mosaic_dtypes(queries, pool)
     if lane not in LANES:
         raise NotImplementedError(f"the Mosaic kernel takes heads of {', '.join(map(str, LANES))}, not {lane}")
     if page_tokens % ROW_TILE or (TILE_TOKENS % page_tokens and page_tokens % TILE_TOKENS):

@@ -18,6 +18,7 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float, Float32, Int
 
 from muxjax.pallas_kernels.implementation import interpreted
+from muxjax.pallas_kernels.mosaic_dtypes import check_mosaic_dtypes
 from muxjax.pallas_kernels.online_softmax import LOG2_E
 from muxjax.pallas_kernels.ragged_prefill.mosaic_ring import Pages, Ref, Ring, Slots
 from muxjax.pallas_kernels.ragged_prefill.mosaic_tiles import BY_ROW, COLUMN_TILE, ROW_TILE, ROWS, WARPGROUPS, Tiles
@@ -25,7 +26,6 @@ from muxjax.pallas_kernels.ragged_prefill.row_blocks import RowBlock, Scalar, ro
 
 State = tuple[Float32[Array, " rows"], Float32[Array, " rows"], Float32[Array, "rows lane"]]
 
-DTYPES = (jnp.bfloat16, jnp.float16)
 MAX_GROUP = WARPGROUPS * ROWS // ROW_TILE
 NO_PEAK = -1e30  # below any score, and finite: -inf - -inf is NaN
 
@@ -116,11 +116,7 @@ def ragged_prefill_mosaic(
 
 def _check_supported(queries: Array, keys: Array, pool: Array, sm_scale: float) -> None:
     (page_tokens, lane), group = pool.shape[2:], queries.shape[1] // keys.shape[1]
-    if pool.dtype not in DTYPES or queries.dtype != pool.dtype:
-        raise NotImplementedError(
-            f"the Mosaic kernel takes queries and a pool that are both bfloat16 or both float16, not {queries.dtype}, "
-            f"{pool.dtype}"
-        )
+    check_mosaic_dtypes(queries, pool)
     if lane not in LAYOUTS:
         raise NotImplementedError(f"the Mosaic kernel takes heads of {', '.join(map(str, LAYOUTS))}, not {lane}")
     if page_tokens < ROW_TILE or page_tokens & (page_tokens - 1):
