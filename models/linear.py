@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 from muxjax.models.collectives import num_devices, own_places, sum_over_devices
 from muxjax.models.quantization import Int8Weights, Weights, dequantize
 from muxjax.models.sharding import Cut
+from muxjax.pallas_kernels.grouped_matmul import grouped_matmul
 
 
 def project(
@@ -35,12 +36,9 @@ def project_grouped(
     inputs: Float[Array, "tokens in"], weights: Weights, group_sizes: Int[Array, " groups"]
 ) -> Float[Array, "tokens out"]:
     """Each group's rows, which follow each other, times its own matrix of weights[groups, in, out]."""
-    if not isinstance(weights, Int8Weights):
-        return jax.lax.ragged_dot(inputs, weights, group_sizes)
-    values = weights.values.astype(inputs.dtype)
-    wide = jax.lax.ragged_dot(inputs, values, group_sizes, preferred_element_type=jnp.float32)
-    group = jnp.searchsorted(jnp.cumsum(group_sizes), jnp.arange(inputs.shape[0]), side="right")
-    return (wide * weights.scales[group, 0]).astype(inputs.dtype)
+    if isinstance(weights, Int8Weights):
+        return grouped_matmul(inputs, weights.values, group_sizes, weights.scales[:, 0])
+    return grouped_matmul(inputs, weights, group_sizes)
 
 
 def look_up(rows: Weights, ids: Int[Array, " tokens"]) -> Float[Array, "tokens hidden"]:

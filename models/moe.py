@@ -42,13 +42,14 @@ class Experts(nnx.Module):
         """The weighted sum of the chosen experts' outputs in float32, each expert with the rows that chose it."""
         num, per_token = self.experts.num_experts, self.experts.per_token
         order = jnp.argsort(chosen.ravel())  # row i of what follows belongs to token order[i] // per_token
-        group_sizes = jnp.bincount(chosen.ravel(), length=num)
+        group_sizes = (chosen.ravel() == jnp.arange(num)[:, None]).sum(axis=1)
         inputs = hidden[order // per_token]
         gate_up = project_grouped(inputs, self.gate_up[...].reshape(num, hidden.shape[1], -1), group_sizes)
         gates, up = jnp.split(gate_up, 2, axis=1)
         outputs = project_grouped(gate(self.activation, gates, up), self.down[...], group_sizes)
-        by_token = jnp.zeros_like(outputs).at[order].set(outputs).reshape(*chosen.shape, -1)
-        return jnp.einsum("tk,tkd->td", weights, by_token.astype(jnp.float32))
+        row_of = jnp.zeros_like(order).at[order].set(jnp.arange(order.size), unique_indices=True)
+        by_token = outputs[row_of].reshape(*chosen.shape, -1)
+        return (weights[..., None] * by_token.astype(jnp.float32)).sum(axis=1)
 
     def one_by_one(
         self, hidden: Float[Array, "tokens hidden"], weights: Weights, chosen: Chosen

@@ -1,1 +1,1 @@
-"""Attention over the pool, one folder per operation."""
+"""Attention over the pool, and products of groups, one folder per operation."""

@@ -2,9 +2,11 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from types import MappingProxyType, ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,8 @@ import jax.numpy as jnp
 from muxjax.gpu_compile.case import Program
 from muxjax.gpu_compile.targets import TARGETS
 from muxjax.pallas_kernels.attention_inputs import lane_of
+from muxjax.pallas_kernels.grouped_matmul import api as grouped_matmul
+from muxjax.pallas_kernels.grouped_matmul import shapes as grouped_shapes
 from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.pallas_kernels.paged_decode import api as paged_decode
 from muxjax.pallas_kernels.paged_decode import shapes as decode_shapes
@@ -56,25 +60,26 @@ class KernelCase:
 def kernel_cases() -> Iterator[KernelCase]:
     """All of them: kernels of a backend for the GPUs that it is for; plain JAX, which is alike on all, for one.
 
-    Kernels in other dtypes than bfloat16 are compiled once for each head size.
+    Kernels in other dtypes than bfloat16 are compiled once for each head size, or kind of weights and number of tokens.
     """
-    for operation, (module, shapes) in _OPERATIONS.items():
+    for operation, (module, shapes, kind) in _OPERATIONS.items():
         for implementation, targets in _TARGETS.items():
             if implementation not in module.IMPLEMENTATIONS:
                 continue
             for target in targets:
                 yield from (KernelCase(operation, implementation, shape, target) for shape in shapes.GPU_SHAPES)
                 if implementation != "xla":
-                    firsts = {shape.head_dim: name for name, shape in reversed(shapes.GPU_SHAPES.items())}.values()
+                    firsts = {kind(shape): name for name, shape in reversed(shapes.GPU_SHAPES.items())}.values()
                     kernel = functools.partial(KernelCase, operation, implementation, target=target)
                     yield from (kernel(shape, dtype=dtype) for dtype in _OTHER_DTYPES for shape in firsts)
 
 
-_OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType]] = MappingProxyType(
+_OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType, Callable[[Any], Any]]] = MappingProxyType(
     {
-        "paged_decode": (paged_decode, decode_shapes),
-        "ragged_prefill": (ragged_prefill, prefill_shapes),
-        "pool_write": (pool_write, write_shapes),
+        "paged_decode": (paged_decode, decode_shapes, attrgetter("head_dim")),
+        "ragged_prefill": (ragged_prefill, prefill_shapes, attrgetter("head_dim")),
+        "pool_write": (pool_write, write_shapes, attrgetter("head_dim")),
+        "grouped_matmul": (grouped_matmul, grouped_shapes, attrgetter("tokens", "is_int8")),
     }
 )
 
@@ -120,7 +125,21 @@ def _write(implementation: Implementation, shape_name: str, dtype: str) -> Progr
     return Program(function, arguments, bound, pool=0, writes_pool=True)
 
 
-_PROGRAMS = MappingProxyType({"paged_decode": _decode, "ragged_prefill": _prefill, "pool_write": _write})
+def _grouped(implementation: Implementation, shape_name: str, dtype: str) -> Program:
+    shape = grouped_shapes.GPU_SHAPES[shape_name]
+    weights = _floats("int8" if shape.is_int8 else dtype, shape.groups, shape.inner, shape.columns)
+    scales = [_floats("float32", shape.groups, shape.columns)] if shape.is_int8 else []
+    arguments = (_floats(dtype, shape.rows, shape.inner), weights, _ints(shape.groups), *scales)
+    function = functools.partial(grouped_matmul.grouped_matmul, implementation=implementation)
+    bound = 2**16  # for tables
+    if implementation == "xla":  # has each row once for each group, zero but in its own, and the product in float32
+        bound = 3 * shape.groups * _bytes(arguments[0]) + 2**28
+    return Program(function, arguments, bound)
+
+
+_PROGRAMS = MappingProxyType(
+    {"paged_decode": _decode, "ragged_prefill": _prefill, "pool_write": _write, "grouped_matmul": _grouped}
+)
 
 
 def _attention_bound(arguments: tuple[jax.ShapeDtypeStruct, ...]) -> int:

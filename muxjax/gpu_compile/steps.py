@@ -51,12 +51,16 @@ STEPS = (
     (Part("llama-3.2-1b", prefill=2048),),
     (Part("gemma-2-9b", decode=32),),  # heads of 256, soft caps and windows
     (Part("gemma-2-9b", prefill=512),),
+    (Part("qwen3-30b-a3b", decode=64),),  # 128 experts in each layer
+    (Part("qwen3-30b-a3b", prefill=2048),),
     (Part("llama-2-7b", prefill=512), Part("llama-2-13b", decode=64)),
     (Part("llama-2-7b", decode=64), Part("llama-2-13b", decode=32), Part("llama-3-8b", decode=64, prefill=512)),
 )
 
 # On several GPUs.
 SPREAD_STEPS = (
+    (2, (Part("mixtral-8x7b", decode=64),)),
+    (2, (Part("mixtral-8x7b", prefill=512),)),
     (4, (Part("llama-3-70b", decode=64),)),
     (4, (Part("llama-3-70b", prefill=512),)),
     (4, (Part("llama-3-8b", prefill=512), Part("llama-2-13b", decode=64))),
@@ -85,6 +89,7 @@ class StepCase:
         inputs = tuple(llm.inputs(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True))
         kernels = {"paged_decode": any(part.decode for part in self.parts), "pool_write": True}
         kernels["ragged_prefill"] = any(part.prefill for part in self.parts)
+        kernels["grouped_matmul"] = any(llm.config.experts is not None for llm in llms)
         return Program(
             spread_step([llm.functions for llm in llms], mesh, inputs),
             (pool_shape(_POOL, mesh), inputs),
@@ -171,13 +176,18 @@ class AbstractLLM:
         """Bytes that its jobs may take on each device: far less than weights, pool, or the past of its sequences.
 
         The new keys and values, layer by layer and then together; three times the logits; some layers' activations in
-        float32; and the weights of one layer, in the order in which a product wants them.
+        float32; and the weights of one layer, in the order in which a product wants them, but never those of experts.
         """
         config, rows, devices = self.config, decode + prefill, self.mesh.size
         sampled = decode + (MAX_PREFILL_SEQUENCES if prefill else 0)
         new = 2 * 2 * config.num_layers * rows * self.kv_heads * config.head_dim
-        activations = 4 * rows * (8 * config.hidden_size + 4 * config.intermediate_size // devices)
-        layer = 2 * sum(math.prod(leaf.shape) for leaf in self.leaves) // (devices * config.num_layers)
+        if (experts := config.experts) is None:
+            inner = 4 * config.intermediate_size // devices
+        else:
+            inner = experts.per_token * (config.hidden_size + 2 * experts.intermediate_size // devices)
+        activations = 4 * rows * (8 * config.hidden_size + inner)
+        dense = [leaf for leaf in self.leaves if experts is None or leaf.shape[0] != experts.num_experts]
+        layer = 2 * sum(math.prod(leaf.shape) for leaf in dense) // (devices * config.num_layers)
         return 2 * new + 3 * 4 * sampled * config.vocab_size // devices + activations + layer
 
     def _page_table(self, sequences: int) -> jax.ShapeDtypeStruct:

@@ -18,9 +18,10 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from muxjax.pallas_kernels.implementation import interpreted
 from muxjax.pallas_kernels.mosaic_dtypes import check_mosaic_dtypes
+from muxjax.pallas_kernels.multiprocessors import multiprocessors
 from muxjax.pallas_kernels.online_softmax import log2_scores
 from muxjax.pallas_kernels.paged_decode.mosaic_merge import merge_pieces
-from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces, multiprocessors
+from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces
 
 Ref = Any  # Pallas's functions do not take the type of the references that it makes
 Scalar = Int32[Array, ""]

@@ -2,11 +2,8 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Int32
-
-INTERPRETED_MULTIPROCESSORS = 2
 
 
 class Pieces(NamedTuple):
@@ -58,11 +55,3 @@ def cut_into_pieces(
     unit = first_unit[seq] + (piece - starts[seq]) * units_each
     begin = jnp.maximum(unit * unit_tokens, first[seq])
     return Pieces(owner, begin, jnp.minimum((unit + units_each) * unit_tokens, past[seq]), starts)
-
-
-def multiprocessors() -> int:
-    """Those of the GPU that the program is for, which need not be there."""
-    target = jax.sharding.get_abstract_mesh().abstract_device
-    if target is None:
-        return getattr(jax.devices()[0], "core_count", INTERPRETED_MULTIPROCESSORS)
-    return target.num_cores or INTERPRETED_MULTIPROCESSORS

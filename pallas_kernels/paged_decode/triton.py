@@ -14,8 +14,9 @@ from jax.experimental.pallas import triton as plgpu
 from jaxtyping import Array, Float, Float32, Int
 
 from muxjax.pallas_kernels.implementation import interpreted
+from muxjax.pallas_kernels.multiprocessors import multiprocessors
 from muxjax.pallas_kernels.online_softmax import log2_scores
-from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces, multiprocessors
+from muxjax.pallas_kernels.paged_decode.pieces import Pieces, cut_into_pieces
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 MIN_LANE, MAX_LANE = 16, 256

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from muxjax.pallas_kernels.paged_decode.pieces import cut_into_pieces, multiprocessors
+from muxjax.pallas_kernels.multiprocessors import multiprocessors
+from muxjax.pallas_kernels.paged_decode.pieces import cut_into_pieces
 
 SEQUENCES = 5
 
