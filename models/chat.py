@@ -12,6 +12,7 @@ from muxjax.models.template_sandbox import MeteredEnvironment, TooMuchWork, allo
 MAX_TEMPLATE_CHARACTERS = 1_000_000  # ten times the longest published ones
 WORK = 5_000_000  # units that a rendering may spend (see template_sandbox): some seconds
 WORK_PER_CHARACTER = 20  # and so many more for each character of the conversation
+REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 FENCES = range(0xF0000, 0xFFFFE)  # a plane of code points that no text has a use for
 
 
@@ -60,15 +61,18 @@ class ChatTemplate:
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> str:
         """The conversation as one text, ready for the assistant's next words.
 
         Args:
-            messages: each with its "role" and "content", and whatever else the template knows.
+            messages: each with its "role" and "content", and whatever else the template knows; "reasoning_content" is
+                what the assistant thought, also under its other names, "thinking" and "reasoning".
             tools: functions that the model may call, as JSON schemas; None if there are none.
             documents: what the model may read; None if there is nothing.
+            options: the template's own variables, such as enable_thinking.
             add_generation_prompt: end with what comes before an answer.
             continue_final_message: end where the last message's content ends, so that it is gone on with.
 
@@ -77,15 +81,18 @@ class ChatTemplate:
                 come to an end; there is no last message to continue, or the template does not show it.
         """
         if continue_final_message:
-            return self._render_open(messages, tools=tools, documents=documents)
-        given = [list(messages), list(tools or ()), list(documents or ())]
+            return self._render_open(messages, tools=tools, documents=documents, options=options)
+        given = [list(messages), list(tools or ()), list(documents or ()), options]
         try:
             with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, strings(given)))):
                 return self._render(
-                    messages=[dict(message) for message in messages],
-                    tools=None if tools is None else list(tools),
-                    documents=None if documents is None else list(documents),
-                    add_generation_prompt=add_generation_prompt,
+                    {
+                        "documents": None if documents is None else list(documents),
+                        **(options or {}),
+                        "messages": [_with_reasoning(message) for message in messages],
+                        "tools": None if tools is None else list(tools),
+                        "add_generation_prompt": add_generation_prompt,
+                    }
                 )
         except _Refusal as refusal:
             raise ChatTemplateError(f"{self._name} refuses these messages: {refusal}") from refusal
@@ -99,18 +106,24 @@ class ChatTemplate:
         if not messages or not isinstance(messages[-1].get("content"), str):
             raise ChatTemplateError("there is no last message with text to continue: send one")
         end = unused_character([messages, given])
-        last = {**messages[-1], "content": messages[-1]["content"] + end}
-        text, found, _ = self.render([*messages[:-1], last], **given, add_generation_prompt=False).rpartition(end)
+        last = {**messages[-1], "content": messages[-1]["content"] + end + " "}
+        text, found, rest = self.render([*messages[:-1], last], **given, add_generation_prompt=False).rpartition(end)
         if not found:
             raise ChatTemplateError(f"{self._name} leaves out the last message: it cannot be continued")
-        return text
+        return text if rest.startswith(" ") else text.rstrip()  # as the template trims its messages
 
-    def _render(self, **variables: Any) -> str:
+    def _render(self, variables: Mapping[str, Any]) -> str:
         pieces = []
-        for piece in self._template.generate(**variables):
+        for piece in self._template.generate(variables):
             spend(len(piece))
             pieces.append(piece)
         return "".join(pieces)
+
+
+def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the message, with what the assistant thought under both names that templates read."""
+    thoughts = next((message[name] for name in REASONING_FIELDS if message.get(name) is not None), None)
+    return dict(message) if thoughts is None else {"thinking": thoughts, **message, "reasoning_content": thoughts}
 
 
 class _Refusal(Exception):

@@ -118,6 +118,7 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> list[int]:
@@ -130,11 +131,12 @@ class Tokenizer:
         """
         if self._template is None:
             raise ChatTemplateError("this model has no chat template: use plain completions")
-        (messages, tools), fence = fence_special_tokens([messages, tools], self._pattern)
+        (messages, tools, options), fence = fence_special_tokens([messages, tools, options], self._pattern)
         text = _well_formed(
             self._template.render(
                 messages,
                 tools=tools,
+                options=options,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
             )

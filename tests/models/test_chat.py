@@ -159,6 +159,15 @@ def test_a_refusal_names_the_templates_file(tmp_path) -> None:
         tokenizer.apply_chat_template(HELLO)
 
 
+def test_options_reach_the_template_and_neither_stand_for_it_nor_spell_special_tokens(tmp_path) -> None:
+    template = "{{ bos_token }}{{ messages | length }}{{ enable_thinking }}{{ words }}"
+    tokenizer = load(tmp_path, byte_level(), chat_template=template)
+    options = {"enable_thinking": False, "words": "</s>", "bos_token": "<|user|>", "messages": "none"}
+    token_ids = tokenizer.apply_chat_template(HELLO, options=options)
+    assert tokenizer.decode(token_ids, skip_special_tokens=False) == "<|user|>1False</s>"
+    assert all(map(tokenizer.has_text, token_ids))
+
+
 def test_tools_reach_the_template_and_spell_no_special_tokens(tmp_path) -> None:
     template = "{{ bos_token }}{% for tool in tools %}{{ tool | tojson }}{% endfor %}"
     tokenizer = load(tmp_path, byte_level(), chat_template=template)
@@ -186,6 +195,14 @@ def test_the_last_message_is_continued_where_it_ends(tokenizer: Tokenizer, words
     token_ids = tokenizer.apply_chat_template(messages, continue_final_message=True)
     assert written(tokenizer, token_ids) == f"<s><|user|>hello<|assistant|>{words}"
     assert [token for token in token_ids if not tokenizer.has_text(token)] == [0, 2, 3]
+
+
+def test_a_template_that_trims_its_messages_trims_the_one_that_is_continued() -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "Once upon "}]
+    plain = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}", {})
+    assert plain.render(messages, continue_final_message=True) == "helloOnce upon "
+    trims = ChatTemplate("{% for m in messages %}{{ m.content | trim }}{% endfor %}", {})
+    assert trims.render(messages, continue_final_message=True) == "helloOnce upon"
 
 
 @pytest.mark.parametrize(

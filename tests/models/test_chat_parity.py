@@ -3,6 +3,7 @@
 Always against golden files; against transformers itself where an interpreter with it is at hand.
 """
 
+import inspect
 import json
 import subprocess
 from pathlib import Path
@@ -14,13 +15,17 @@ from tests.models.test_parity import ROOT, oracle_python
 from tests.oracle.templates import CONVERSATIONS, SPECIALS, TEMPLATES
 
 GOLDEN = ROOT / "tests/oracle/golden_templates.json"
+PARAMETERS = inspect.signature(ChatTemplate.render).parameters
 CASES = [(template, conversation) for template in TEMPLATES for conversation in CONVERSATIONS]
 
 
 def rendered(template: str, conversation: str) -> str | None:
     """What transformers' renderings are compared with; None if the template cannot, or will not."""
+    given = CONVERSATIONS[conversation]
+    options = {name: value for name, value in given.items() if name not in PARAMETERS}
+    named = {name: value for name, value in given.items() if name in PARAMETERS}
     try:
-        return ChatTemplate(TEMPLATES[template], SPECIALS).render(**CONVERSATIONS[conversation])
+        return ChatTemplate(TEMPLATES[template], SPECIALS).render(**named, options=options)
     except ChatTemplateError:
         return None
 

@@ -2,7 +2,7 @@
 
 Together they use what published templates use: system messages, tools, generation prompts, loops with controls,
 namespaces, macros, filters and tests, set blocks, content parts, documents, `generation` blocks, strftime_now and
-raise_exception.
+raise_exception; thoughts that are shown or left out, schemas that are walked through, options such as enable_thinking.
 """
 
 from typing import Any
@@ -162,6 +162,53 @@ nothing to read
 {{ range(3) | sum }} {{ 7 // 2 }} {{ 2 ** 5 }} {{ 'x' * 3 }} {{ -3 | abs }} {{ [3, 1] | first }}
 {{ 'a,b'.split(',') | last | capitalize }}
 """,
+    "thoughts_and_schemas": """
+{%- macro typed(schema, depth=0, end=';') -%}
+    {%- if schema is boolean or schema.type is undefined -%}any
+    {%- elif schema.type is sequence and schema.type is not string -%}
+        {{ schema.type | reject('eq', 'null') | join('|') }}
+    {%- elif schema.type | upper == 'OBJECT' -%}
+        { {% for name, inner in schema.properties | dictsort -%}
+            {{ name | lower }}{{ '?' if name not in schema.required | default([]) }}: {{ typed(inner, depth + 1) }}
+        {%- endfor %} }
+    {%- elif schema.type.startswith('arr') -%}{{ typed(schema['items'], depth=depth, end='') }}[]
+    {%- else -%}{{ schema.type.capitalize() }}
+    {%- endif -%}
+    {{ end if depth else '' }}
+{%- endmacro -%}
+{%- macro turn(role) -%}
+    <{{ role.upper() }}>{{ caller(role | length) | indent(2) }}</{{ role | string | safe }}>
+{% endmacro -%}
+{%- set ns = namespace(last=-1, thinks=true) -%}
+{%- for message in messages[::-1] -%}
+    {%- set index = (messages | length - 1) - loop.index0 -%}
+    {%- if ns.last < 0 and message.role == 'user' %}{% set ns.last = index %}{% endif -%}
+{%- endfor -%}
+{%- for tool in tools or [] -%}
+    {%- for key, value in tool.function.items() if key.endswith('ers') -%}{{ key }} {{ typed(value) }}
+    {%- endfor -%}
+    {%- for key, value in tool | items %} {{ key }}={{ value | string | length }}{% endfor %}
+{% endfor -%}
+{%- for message in messages -%}
+    {%- set thoughts = '' -%}
+    {%- if message.reasoning_content is string %}{% set thoughts = message.reasoning_content %}
+    {%- elif message.content is string and '</think>' in message.content -%}
+        {%- set thoughts = message.content.split('</think>')[0].rstrip('\\n').split('<think>')[-1].lstrip('\\n') -%}
+    {%- endif -%}
+    {%- call(length) turn(message.role) -%}
+        {%- if thoughts and (loop.index0 > ns.last or show_thoughts is true) %}<think>{{ thoughts }}</think>
+{{ length }}{% endif -%}
+        {%- filter trim %} {{ (message.content or '').split('</think>')[-1] }} {% endfilter -%}
+        {%- for call in message.tool_calls | default([], true) | rejectattr('function', 'none') -%}
+            {%- for name, value in call.function.arguments | items %} {{ name }}={{ value | string }}{% endfor -%}
+        {%- endfor -%}
+    {%- endcall -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    <assistant>{{ '<think></think>' if enable_thinking is defined and enable_thinking is false else '<think>' }}
+    {{- ' for ' ~ (thinking_budget | int + 1) if thinking_budget }}
+{%- endif -%}
+""",
     "the_date": """{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif -%}
 Today is {{ date_string }}. {{ strftime_now('100%%') }}
 {% for message in messages %}{{ message.role }}.{% endfor %}""",
@@ -185,7 +232,10 @@ TOOLS = [
             "description": f'Says "{name}" <of> a city & more.',
             "parameters": {
                 "type": "object",
-                "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}},
+                "properties": {
+                    "city": {"type": "string"},
+                    "days": {"type": "array", "items": {"type": ["integer", "null"]}},
+                },
                 "required": ["city"],
             },
         },
@@ -216,6 +266,28 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
         "add_generation_prompt": True,
     },
     "documents": {"messages": [{**ASK, "name": "ada"}], "documents": DOCUMENTS, "add_generation_prompt": False},
+    "thoughts": {
+        "messages": [ASK, {"role": "assistant", "content": "Cold.", "reasoning_content": "Snow?\n"}, ASK],
+        "show_thoughts": True,
+        "add_generation_prompt": True,
+    },
+    "thoughts_by_another_name": {
+        "messages": [ASK, {**CALL, "reasoning": "I look."}, RESULT],
+        "tools": TOOLS,
+        "add_generation_prompt": True,
+    },
+    "no_thinking": {"messages": [ASK], "enable_thinking": False, "add_generation_prompt": True},
+    "little_thinking": {
+        "messages": [ASK],
+        "enable_thinking": True,
+        "thinking_budget": 511,
+        "add_generation_prompt": True,
+    },
+    "gone_on_with": {
+        "messages": [ASK, {"role": "assistant", "content": "It is "}],
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    },
     "two_users_in_a_row": {"messages": [ASK, ASK], "add_generation_prompt": True},
     "two_calls": {
         "messages": [ASK, {**CALL, "tool_calls": 2 * CALL["tool_calls"]}],
