@@ -6,6 +6,9 @@ from typing import TypeGuard
 
 from muxjax.serving.errors import InvalidRequest
 
+MAX_DEPTH = 32
+"""Of JSON that a chat template is to read, such as a tool's schema."""
+
 
 def number(field: str, value: object, low: float, high: float) -> float:
     """A finite number between low and high, both included."""
@@ -46,6 +49,17 @@ def bounded_list(field: str, value: object, most: int) -> Sequence[object]:
 def token_ids(field: str, values: Iterable[object], vocab_size: int) -> tuple[int, ...]:
     """Token ids, each in 0 .. vocab_size - 1."""
     return tuple(integer(field, value, 0, vocab_size - 1) for value in values)
+
+
+def depth(field: str, value: object) -> None:
+    """Nothing that is nested too deep for those who walk through it."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
+        if not level:
+            return
+    raise InvalidRequest(field, f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def shown(value: object) -> str:

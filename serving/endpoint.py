@@ -29,6 +29,7 @@ class TextEncoder(Protocol):
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
     ) -> list[int]:
@@ -51,12 +52,14 @@ class Chat:
     Attributes:
         messages: each with its "role" and "content" (text), and what else the LLM's template may know.
         tools: functions that the LLM is told about, as JSON schemas; None if there are none.
+        template_options: what else the LLM's template reads, such as enable_thinking.
         add_generation_prompt: end with what comes before an answer.
         continue_final_message: end where the last message ends.
     """
 
     messages: Sequence[Mapping[str, Any]]
     tools: Sequence[Mapping[str, Any]] | None = None
+    template_options: Mapping[str, Any] = field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
 
@@ -101,6 +104,7 @@ class Endpoint:
             return self.tokenizer.apply_chat_template(
                 prompt.messages,
                 tools=prompt.tools,
+                options=prompt.template_options,
                 add_generation_prompt=prompt.add_generation_prompt,
                 continue_final_message=prompt.continue_final_message,
             )
@@ -122,4 +126,4 @@ def characters(prompt: str | Chat) -> int:
     if isinstance(prompt, str):
         return len(prompt)
     messages = [[value for key, value in message.items() if key != "role"] for message in prompt.messages]
-    return sum(map(len, strings([messages, prompt.tools])))
+    return sum(map(len, strings([messages, prompt.tools, prompt.template_options])))

@@ -2,16 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
+import msgspec
+
+from muxjax.serving.checks import shown
 from muxjax.serving.endpoint import Chat, Prompt
 from muxjax.serving.errors import InvalidRequest
 from muxjax.serving.frontends.grpc import inference_pb2 as pb
+from muxjax.serving.frontends.template_options import FIELD, template_options
 from muxjax.serving.progress import LLMState, Progress
 from muxjax.serving.request import FinishReason, Output, TokenLogprobs
 from muxjax.serving.spec import SLO
 from muxjax.serving.statistics import Percentiles
 from muxjax.serving.unit import LLMStatus, UnitStatus
 
+_OPTIONS = msgspec.json.Decoder(dict[str, Any])
 _FINISH_REASONS = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
@@ -52,9 +58,18 @@ def prompt(request: pb.GenerateRequest) -> Prompt:
         case "token_ids":
             return request.token_ids.ids
         case "chat":
-            return Chat([{"role": message.role, "content": message.content} for message in request.chat.messages])
+            return _chat(request.chat)
         case _:
             raise InvalidRequest("prompt", "is missing: send text, token_ids or chat")
+
+
+def _chat(chat: pb.Chat) -> Chat:
+    try:
+        options = _OPTIONS.decode(chat.chat_template_kwargs) if chat.chat_template_kwargs else None
+    except (msgspec.MsgspecError, RecursionError):
+        raise InvalidRequest(FIELD, f"is no JSON object: {shown(chat.chat_template_kwargs)}") from None
+    messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+    return Chat(messages, template_options=template_options(options))
 
 
 def sampling(params: pb.SamplingParams) -> Mapping[str, object]:

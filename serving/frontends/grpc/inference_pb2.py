@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-muxjax/serving/frontends/grpc/inference.proto\x12\tmuxjax.v1\"\xb2\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x13.muxjax.v1.TokenIdsH\x00\x12\x1f\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x0f.muxjax.v1.ChatH\x00\x12+\n\x08sampling\x18\x05 \x01(\x0b\x32\x19.muxjax.v1.SamplingParamsB\x08\n\x06prompt\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"0\n\x04\x43hat\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.muxjax.v1.ChatMessage\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x9a\x05\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12<\n\nlogit_bias\x18\x08 \x03(\x0b\x32(.muxjax.v1.SamplingParams.LogitBiasEntry\x12\x15\n\x08logprobs\x18\t \x01(\x05H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x0e\n\x01n\x18\x0b \x01(\x05H\t\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x0c \x01(\x03H\n\x88\x01\x01\x12\x17\n\nmin_tokens\x18\r \x01(\x03H\x0b\x88\x01\x01\x12\x0c\n\x04stop\x18\x0e \x03(\t\x12\x16\n\x0estop_token_ids\x18\x0f \x03(\x05\x12\x17\n\nignore_eos\x18\x10 \x01(\x08H\x0c\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobsB\x07\n\x05_seedB\x04\n\x02_nB\r\n\x0b_max_tokensB\r\n\x0b_min_tokensB\r\n\x0b_ignore_eos\"\xbf\x01\n\x10GenerateResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12*\n\x08logprobs\x18\x04 \x03(\x0b\x32\x18.muxjax.v1.TokenLogprobs\x12.\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x17.muxjax.v1.FinishReason\x12\x1f\n\x05usage\x18\x06 \x01(\x0b\x32\x10.muxjax.v1.Usage\"B\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12 \n\x03top\x18\x02 \x03(\x0b\x32\x13.muxjax.v1.TopToken\"-\n\x08TopToken\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.muxjax.v1.Model\"\x8a\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.muxjax.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x13\n\x0bmax_context\x18\x04 \x01(\x05\x12\x12\n\nvocab_size\x18\x05 \x01(\x05\x12\x15\n\rhas_tokenizer\x18\x06 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xc2\x01\n\x11GetStatusResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.muxjax.v1.ModelStatus\x12\x14\n\x0c\x62locks_total\x18\x02 \x01(\x03\x12\x13\n\x0b\x62locks_free\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x14\n\x0c\x66\x61irness_gap\x18\x05 \x01(\x01\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\x12\x0c\n\x04\x62usy\x18\x07 \x01(\x01\x12\x0f\n\x07version\x18\x08 \x01(\t\"\xa1\x04\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.muxjax.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x12\x0f\n\x07running\x18\x05 \x01(\x03\x12\x13\n\x0b\x62locks_used\x18\x06 \x01(\x03\x12\x14\n\x0c\x62locks_quota\x18\x07 \x01(\x03\x12\x13\n\x0bpreemptions\x18\x08 \x01(\x03\x12\x15\n\rprompt_tokens\x18\t \x01(\x03\x12\x18\n\x10generated_tokens\x18\n \x01(\x03\x12\x17\n\x0f\x62locks_entitled\x18\x0b \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x0c \x01(\x03\x12\x15\n\rprefill_share\x18\r \x01(\x01\x12\x14\n\x0c\x64\x65\x63ode_share\x18\x0e \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x0f \x01(\x01\x12$\n\x04ttft\x18\x10 \x01(\x0b\x32\x16.muxjax.v1.Percentiles\x12$\n\x04tpot\x18\x11 \x01(\x0b\x32\x16.muxjax.v1.Percentiles\x12\x1b\n\x03slo\x18\x12 \x01(\x0b\x32\x0e.muxjax.v1.SLO\x12\x1b\n\x0eslo_attainment\x18\x13 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11programs_compiled\x18\x14 \x01(\x03\x12\x17\n\x0fprograms_needed\x18\x15 \x01(\x03\x42\x11\n\x0f_slo_attainment\"4\n\x0bPercentiles\x12\x0b\n\x03p50\x18\x01 \x01(\x01\x12\x0b\n\x03p90\x18\x02 \x01(\x01\x12\x0b\n\x03p99\x18\x03 \x01(\x01\"=\n\x03SLO\x12\x11\n\x04ttft\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04tpot\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_ttftB\x07\n\x05_tpot*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03*\xbf\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x19\n\x15MODEL_STATE_COMPILING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x12\x17\n\x13MODEL_STATE_STALLED\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x32\xe5\x01\n\tInference\x12\x45\n\x08Generate\x12\x1a.muxjax.v1.GenerateRequest\x1a\x1b.muxjax.v1.GenerateResponse0\x01\x12I\n\nListModels\x12\x1c.muxjax.v1.ListModelsRequest\x1a\x1d.muxjax.v1.ListModelsResponse\x12\x46\n\tGetStatus\x12\x1b.muxjax.v1.GetStatusRequest\x1a\x1c.muxjax.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-muxjax/serving/frontends/grpc/inference.proto\x12\tmuxjax.v1\"\xb2\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\ttoken_ids\x18\x03 \x01(\x0b\x32\x13.muxjax.v1.TokenIdsH\x00\x12\x1f\n\x04\x63hat\x18\x04 \x01(\x0b\x32\x0f.muxjax.v1.ChatH\x00\x12+\n\x08sampling\x18\x05 \x01(\x0b\x32\x19.muxjax.v1.SamplingParamsB\x08\n\x06prompt\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\x05\"N\n\x04\x43hat\x12(\n\x08messages\x18\x01 \x03(\x0b\x32\x16.muxjax.v1.ChatMessage\x12\x1c\n\x14\x63hat_template_kwargs\x18\x02 \x01(\t\",\n\x0b\x43hatMessage\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"\x9a\x05\n\x0eSamplingParams\x12\x18\n\x0btemperature\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05top_k\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05min_p\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x01H\x04\x88\x01\x01\x12\x1d\n\x10presence_penalty\x18\x06 \x01(\x01H\x05\x88\x01\x01\x12\x1e\n\x11\x66requency_penalty\x18\x07 \x01(\x01H\x06\x88\x01\x01\x12<\n\nlogit_bias\x18\x08 \x03(\x0b\x32(.muxjax.v1.SamplingParams.LogitBiasEntry\x12\x15\n\x08logprobs\x18\t \x01(\x05H\x07\x88\x01\x01\x12\x11\n\x04seed\x18\n \x01(\x04H\x08\x88\x01\x01\x12\x0e\n\x01n\x18\x0b \x01(\x05H\t\x88\x01\x01\x12\x17\n\nmax_tokens\x18\x0c \x01(\x03H\n\x88\x01\x01\x12\x17\n\nmin_tokens\x18\r \x01(\x03H\x0b\x88\x01\x01\x12\x0c\n\x04stop\x18\x0e \x03(\t\x12\x16\n\x0estop_token_ids\x18\x0f \x03(\x05\x12\x17\n\nignore_eos\x18\x10 \x01(\x08H\x0c\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x08\n\x06_top_pB\x08\n\x06_min_pB\x15\n\x13_repetition_penaltyB\x13\n\x11_presence_penaltyB\x14\n\x12_frequency_penaltyB\x0b\n\t_logprobsB\x07\n\x05_seedB\x04\n\x02_nB\r\n\x0b_max_tokensB\r\n\x0b_min_tokensB\r\n\x0b_ignore_eos\"\xbf\x01\n\x10GenerateResponse\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x11\n\ttoken_ids\x18\x03 \x03(\x05\x12*\n\x08logprobs\x18\x04 \x03(\x0b\x32\x18.muxjax.v1.TokenLogprobs\x12.\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x17.muxjax.v1.FinishReason\x12\x1f\n\x05usage\x18\x06 \x01(\x0b\x32\x10.muxjax.v1.Usage\"B\n\rTokenLogprobs\x12\x0f\n\x07logprob\x18\x01 \x01(\x01\x12 \n\x03top\x18\x02 \x03(\x0b\x32\x13.muxjax.v1.TopToken\"-\n\x08TopToken\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\x03\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\x03\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.muxjax.v1.Model\"\x8a\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.muxjax.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x13\n\x0bmax_context\x18\x04 \x01(\x05\x12\x12\n\nvocab_size\x18\x05 \x01(\x05\x12\x15\n\rhas_tokenizer\x18\x06 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xc2\x01\n\x11GetStatusResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.muxjax.v1.ModelStatus\x12\x14\n\x0c\x62locks_total\x18\x02 \x01(\x03\x12\x13\n\x0b\x62locks_free\x18\x03 \x01(\x03\x12\r\n\x05steps\x18\x04 \x01(\x03\x12\x14\n\x0c\x66\x61irness_gap\x18\x05 \x01(\x01\x12\x16\n\x0euptime_seconds\x18\x06 \x01(\x01\x12\x0c\n\x04\x62usy\x18\x07 \x01(\x01\x12\x0f\n\x07version\x18\x08 \x01(\t\"\xa1\x04\n\x0bModelStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x05state\x18\x02 \x01(\x0e\x32\x15.muxjax.v1.ModelState\x12\r\n\x05\x65rror\x18\x03 \x01(\t\x12\x0f\n\x07waiting\x18\x04 \x01(\x03\x12\x0f\n\x07running\x18\x05 \x01(\x03\x12\x13\n\x0b\x62locks_used\x18\x06 \x01(\x03\x12\x14\n\x0c\x62locks_quota\x18\x07 \x01(\x03\x12\x13\n\x0bpreemptions\x18\x08 \x01(\x03\x12\x15\n\rprompt_tokens\x18\t \x01(\x03\x12\x18\n\x10generated_tokens\x18\n \x01(\x03\x12\x17\n\x0f\x62locks_entitled\x18\x0b \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x0c \x01(\x03\x12\x15\n\rprefill_share\x18\r \x01(\x01\x12\x14\n\x0c\x64\x65\x63ode_share\x18\x0e \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x0f \x01(\x01\x12$\n\x04ttft\x18\x10 \x01(\x0b\x32\x16.muxjax.v1.Percentiles\x12$\n\x04tpot\x18\x11 \x01(\x0b\x32\x16.muxjax.v1.Percentiles\x12\x1b\n\x03slo\x18\x12 \x01(\x0b\x32\x0e.muxjax.v1.SLO\x12\x1b\n\x0eslo_attainment\x18\x13 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11programs_compiled\x18\x14 \x01(\x03\x12\x17\n\x0fprograms_needed\x18\x15 \x01(\x03\x42\x11\n\x0f_slo_attainment\"4\n\x0bPercentiles\x12\x0b\n\x03p50\x18\x01 \x01(\x01\x12\x0b\n\x03p90\x18\x02 \x01(\x01\x12\x0b\n\x03p99\x18\x03 \x01(\x01\"=\n\x03SLO\x12\x11\n\x04ttft\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x11\n\x04tpot\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_ttftB\x07\n\x05_tpot*x\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02\x12\x17\n\x13\x46INISH_REASON_ABORT\x10\x03*\xbf\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x19\n\x15MODEL_STATE_COMPILING\x10\x02\x12\x15\n\x11MODEL_STATE_READY\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x12\x17\n\x13MODEL_STATE_STALLED\x10\x05\x12\x18\n\x14MODEL_STATE_DRAINING\x10\x06\x32\xe5\x01\n\tInference\x12\x45\n\x08Generate\x12\x1a.muxjax.v1.GenerateRequest\x1a\x1b.muxjax.v1.GenerateResponse0\x01\x12I\n\nListModels\x12\x1c.muxjax.v1.ListModelsRequest\x1a\x1d.muxjax.v1.ListModelsResponse\x12\x46\n\tGetStatus\x12\x1b.muxjax.v1.GetStatusRequest\x1a\x1c.muxjax.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,46 +33,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_FINISHREASON']._serialized_start=2499
-  _globals['_FINISHREASON']._serialized_end=2619
-  _globals['_MODELSTATE']._serialized_start=2622
-  _globals['_MODELSTATE']._serialized_end=2813
+  _globals['_FINISHREASON']._serialized_start=2529
+  _globals['_FINISHREASON']._serialized_end=2649
+  _globals['_MODELSTATE']._serialized_start=2652
+  _globals['_MODELSTATE']._serialized_end=2843
   _globals['_GENERATEREQUEST']._serialized_start=61
   _globals['_GENERATEREQUEST']._serialized_end=239
   _globals['_TOKENIDS']._serialized_start=241
   _globals['_TOKENIDS']._serialized_end=264
   _globals['_CHAT']._serialized_start=266
-  _globals['_CHAT']._serialized_end=314
-  _globals['_CHATMESSAGE']._serialized_start=316
-  _globals['_CHATMESSAGE']._serialized_end=360
-  _globals['_SAMPLINGPARAMS']._serialized_start=363
-  _globals['_SAMPLINGPARAMS']._serialized_end=1029
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=796
-  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=844
-  _globals['_GENERATERESPONSE']._serialized_start=1032
-  _globals['_GENERATERESPONSE']._serialized_end=1223
-  _globals['_TOKENLOGPROBS']._serialized_start=1225
-  _globals['_TOKENLOGPROBS']._serialized_end=1291
-  _globals['_TOPTOKEN']._serialized_start=1293
-  _globals['_TOPTOKEN']._serialized_end=1338
-  _globals['_USAGE']._serialized_start=1340
-  _globals['_USAGE']._serialized_end=1397
-  _globals['_LISTMODELSREQUEST']._serialized_start=1399
-  _globals['_LISTMODELSREQUEST']._serialized_end=1418
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1420
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1474
-  _globals['_MODEL']._serialized_start=1477
-  _globals['_MODEL']._serialized_end=1615
-  _globals['_GETSTATUSREQUEST']._serialized_start=1617
-  _globals['_GETSTATUSREQUEST']._serialized_end=1635
-  _globals['_GETSTATUSRESPONSE']._serialized_start=1638
-  _globals['_GETSTATUSRESPONSE']._serialized_end=1832
-  _globals['_MODELSTATUS']._serialized_start=1835
-  _globals['_MODELSTATUS']._serialized_end=2380
-  _globals['_PERCENTILES']._serialized_start=2382
-  _globals['_PERCENTILES']._serialized_end=2434
-  _globals['_SLO']._serialized_start=2436
-  _globals['_SLO']._serialized_end=2497
-  _globals['_INFERENCE']._serialized_start=2816
-  _globals['_INFERENCE']._serialized_end=3045
+  _globals['_CHAT']._serialized_end=344
+  _globals['_CHATMESSAGE']._serialized_start=346
+  _globals['_CHATMESSAGE']._serialized_end=390
+  _globals['_SAMPLINGPARAMS']._serialized_start=393
+  _globals['_SAMPLINGPARAMS']._serialized_end=1059
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_start=826
+  _globals['_SAMPLINGPARAMS_LOGITBIASENTRY']._serialized_end=874
+  _globals['_GENERATERESPONSE']._serialized_start=1062
+  _globals['_GENERATERESPONSE']._serialized_end=1253
+  _globals['_TOKENLOGPROBS']._serialized_start=1255
+  _globals['_TOKENLOGPROBS']._serialized_end=1321
+  _globals['_TOPTOKEN']._serialized_start=1323
+  _globals['_TOPTOKEN']._serialized_end=1368
+  _globals['_USAGE']._serialized_start=1370
+  _globals['_USAGE']._serialized_end=1427
+  _globals['_LISTMODELSREQUEST']._serialized_start=1429
+  _globals['_LISTMODELSREQUEST']._serialized_end=1448
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1450
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1504
+  _globals['_MODEL']._serialized_start=1507
+  _globals['_MODEL']._serialized_end=1645
+  _globals['_GETSTATUSREQUEST']._serialized_start=1647
+  _globals['_GETSTATUSREQUEST']._serialized_end=1665
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1668
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1862
+  _globals['_MODELSTATUS']._serialized_start=1865
+  _globals['_MODELSTATUS']._serialized_end=2410
+  _globals['_PERCENTILES']._serialized_start=2412
+  _globals['_PERCENTILES']._serialized_end=2464
+  _globals['_SLO']._serialized_start=2466
+  _globals['_SLO']._serialized_end=2527
+  _globals['_INFERENCE']._serialized_start=2846
+  _globals['_INFERENCE']._serialized_end=3075
 # @@protoc_insertion_point(module_scope)

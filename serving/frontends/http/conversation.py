@@ -5,14 +5,13 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from muxjax.serving.checks import shown
+from muxjax.serving import checks
 from muxjax.serving.endpoint import Chat
 from muxjax.serving.errors import InvalidRequest
+from muxjax.serving.frontends.template_options import template_options
 
 MAX_MESSAGES = 4096
 MAX_TOOLS = 128
-MAX_DEPTH = 32
-"""Of a tool's schema, and of the arguments of a call."""
 
 _ARGUMENTS = msgspec.json.Decoder(dict[str, Any])
 
@@ -40,13 +39,18 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a conversation; a tool's answer has the role "tool"."""
+    """One message of a conversation; a tool's answer has the role "tool".
+
+    `reasoning_content` is what the assistant thought before it answered; newer clients call it `reasoning`.
+    """
 
     role: str
     content: str | list[TextPart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +66,11 @@ class ChatFields(Protocol):
     @property
     def tools(self) -> Sequence[Tool] | None:
         """The tools that the LLM may call."""
+        ...
+
+    @property
+    def chat_template_kwargs(self) -> Mapping[str, Any] | None:
+        """What else the LLM's template reads."""
         ...
 
     @property
@@ -87,6 +96,7 @@ def conversation(messages: Sequence[Message], fields: ChatFields) -> Chat:
     return Chat(
         [_message(f"messages[{index}]", message) for index, message in enumerate(messages)],
         tools=_tools(fields.tools),
+        template_options=template_options(fields.chat_template_kwargs),
         add_generation_prompt=generation_prompt,
         continue_final_message=bool(fields.continue_final_message),
     )
@@ -94,7 +104,11 @@ def conversation(messages: Sequence[Message], fields: ChatFields) -> Chat:
 
 def _message(field: str, message: Message) -> Mapping[str, Any]:
     role = "system" if message.role == "developer" else message.role  # what OpenAI calls it since 2024
-    extras: dict[str, Any] = {"name": message.name, "tool_call_id": message.tool_call_id}
+    extras: dict[str, Any] = {
+        "name": message.name,
+        "tool_call_id": message.tool_call_id,
+        "reasoning_content": message.reasoning if message.reasoning_content is None else message.reasoning_content,
+    }
     if message.tool_calls:
         calls = enumerate(message.tool_calls)
         extras["tool_calls"] = [_call(f"{field}.tool_calls[{index}]", call) for index, call in calls]
@@ -120,8 +134,8 @@ def _call(field: str, call: ToolCall) -> Mapping[str, Any]:
     try:
         arguments = _ARGUMENTS.decode(call.function.arguments)
     except (msgspec.MsgspecError, RecursionError):
-        raise InvalidRequest(field, f"is no JSON object: {shown(call.function.arguments)}") from None
-    _check_depth(field, arguments)
+        raise InvalidRequest(field, f"is no JSON object: {checks.shown(call.function.arguments)}") from None
+    checks.depth(field, arguments)
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 
 
@@ -133,16 +147,5 @@ def _tools(tools: Sequence[Tool] | None) -> Sequence[Mapping[str, Any]] | None:
     for index, tool in enumerate(tools):
         if not isinstance(tool.function.get("name"), str):
             raise InvalidRequest(f"tools[{index}].function.name", "must be a string")
-        _check_depth(f"tools[{index}].function", tool.function)
+        checks.depth(f"tools[{index}].function", tool.function)
     return [{"type": tool.type, "function": tool.function} for tool in tools]
-
-
-def _check_depth(field: str, value: object) -> None:
-    """Raises InvalidRequest where a value is nested too deep for those who walk through it."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = [item for items in inner for item in items]
-        if not level:
-            return
-    raise InvalidRequest(field, f"is nested deeper than {MAX_DEPTH} levels")

@@ -47,6 +47,7 @@ _TOOL_CHOICE = (
     '"auto" (as when it is left out) tells the LLM about the tools, where its chat template can; what it writes comes '
     'as text, calls too. "none" leaves them out.'
 )
+_TEMPLATE_OPTIONS = 'What else the LLM\'s chat template reads, such as {"enable_thinking": false}.'
 
 type Unsupported = Annotated[Any, msgspec.Meta(description="Not supported: refused where it would matter.")]
 
@@ -138,7 +139,7 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     functions: Unsupported = None
     response_format: Unsupported = None
     chat_template: Unsupported = None
-    chat_template_kwargs: Unsupported = None
+    chat_template_kwargs: Annotated[dict[str, Any] | None, msgspec.Meta(description=_TEMPLATE_OPTIONS)] = None
 
     def sampling(self) -> dict[str, object]:
         """The fields of `SamplingParams`. Raises InvalidRequest for what is not supported."""
@@ -164,8 +165,6 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
             yield "response_format", 'is not supported but for {"type": "text"}'
         if self.chat_template is not None:
             yield "chat_template", "comes with the model, never with a request"
-        if self.chat_template_kwargs:
-            yield "chat_template_kwargs", "are not supported: leave them out"
 
 
 def _all_integers(items: Sequence[object]) -> Iterator[int]:

@@ -1,5 +1,7 @@
 """`/tokenize` and `/detokenize`, as vLLM has them."""
 
+from typing import Any
+
 import msgspec
 from aiohttp import web
 
@@ -18,6 +20,7 @@ class TokenizeRequest(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     messages: list[Message] | None = None
     tools: list[Tool] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
 

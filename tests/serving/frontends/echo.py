@@ -28,8 +28,10 @@ from muxjax.serving.unit import Deliver, LLMStatus, UnitStatus
 
 VOCAB_SIZE = 0x110000
 TEMPLATE = ChatTemplate(
+    "{% if enable_thinking is defined %}{{ enable_thinking | tojson }}{% endif %}"
     "{% if tools %}{{ tools | tojson }}{% endif %}"
     "{% for message in messages %}<{{ message.role }}>{{ message.content }}"
+    "{% if message.reasoning_content %}({{ message.reasoning_content }}){% endif %}"
     "{% for call in message.tool_calls or () %}{{ call.function | tojson }}{% endfor %}{% endfor %}",
     {},
 )

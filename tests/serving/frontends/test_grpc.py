@@ -91,6 +91,12 @@ def test_prompts_come_as_text_token_ids_or_chat(stub: InferenceStub) -> None:
     assert "".join(message.text for message in stub.Generate(message)) == "<user>hi"
 
 
+def test_the_templates_own_options_come_as_json(stub: InferenceStub) -> None:
+    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="hi")], chat_template_kwargs='{"enable_thinking": 0}')
+    message = pb.GenerateRequest(model="echo", chat=chat, sampling=pb.SamplingParams(max_tokens=9))
+    assert "".join(message.text for message in stub.Generate(message)) == "0<user>hi"
+
+
 def test_every_completion_streams_under_its_index(stub: InferenceStub) -> None:
     texts, finished = ["", "", ""], set()
     for message in stub.Generate(request("xyz", n=3, max_tokens=50)):
@@ -117,6 +123,8 @@ def test_logprobs_come_with_each_token(stub: InferenceStub) -> None:
         (request(""), "prompt"),
         (pb.GenerateRequest(model="echo"), "prompt"),
         (pb.GenerateRequest(model="echo", chat=pb.Chat()), "prompt"),
+        (pb.GenerateRequest(model="echo", chat=pb.Chat(chat_template_kwargs="[]")), "chat_template_kwargs"),
+        (pb.GenerateRequest(model="echo", chat=pb.Chat(chat_template_kwargs='{"tools":0}')), "chat_template_kwargs"),
         (pb.GenerateRequest(model="echo", token_ids=pb.TokenIds(ids=[0x110000])), "prompt"),
         (pb.GenerateRequest(model="echo", token_ids=pb.TokenIds(ids=[-1])), "prompt"),
         (pb.GenerateRequest(model="ids", token_ids=pb.TokenIds(ids=[1] * 64)), "prompt"),

@@ -60,7 +60,7 @@ BAD: list[tuple[str, dict[str, object], str]] = [
         {"messages": []}, {"messages": "a"}, {"messages": [{"role": "user"}]}, {"messages": [{"content": "a"}]},
         {"messages": [{"role": "", "content": ""}] * 4097},
         {"top_logprobs": 2}, {"functions": [{}]}, {"response_format": {"type": "json_object"}},
-        {"chat_template_kwargs": {"x": 1}}, {"max_completion_tokens": 0},
+        {"chat_template_kwargs": {"messages": []}}, {"max_completion_tokens": 0},
     )],
     (CHAT, chat(logprobs=True, top_logprobs=21), "logprobs"),
     (CHAT, chat(logprobs=1), "logprobs"),

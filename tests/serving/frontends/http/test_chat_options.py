@@ -41,6 +41,20 @@ def test_tools_are_told_to_the_model_unless_they_are_not_to_be_called(client: op
     assert rendered(client, tools=[], tool_choice="auto") == "<user>hi"
 
 
+def test_the_templates_own_options_reach_it(client: openai.OpenAI) -> None:
+    assert rendered(client, extra_body={"chat_template_kwargs": {"enable_thinking": False}}) == "false<user>hi"
+    assert rendered(client, extra_body={"chat_template_kwargs": {}}) == "<user>hi"
+    body = {"model": "echo", "messages": HI, "chat_template_kwargs": {"enable_thinking": False}}
+    tokens = client.post(str(client.base_url.join("/tokenize")), body=body, cast_to=dict[str, Any])["tokens"]
+    assert "".join(map(chr, tokens)) == "false<user>hi"
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_what_the_assistant_thought_reaches_the_template(client: openai.OpenAI, field: str) -> None:
+    messages: Any = [*HI, {"role": "assistant", "content": "4", field: "2 + 2"}]
+    assert rendered(client, messages) == "<user>hi<assistant>4(2 + 2)"
+
+
 def test_calls_and_their_results_are_messages(client: openai.OpenAI) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
     messages: Any = [
@@ -71,6 +85,10 @@ def test_the_last_message_can_be_continued(client: openai.OpenAI) -> None:
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(40)}}]}, "tools[0].function"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": nested(800)}}]}, "tools[0].function"),
         ({"tools": "add"}, "tools"),
+        ({"extra_body": {"chat_template_kwargs": {"add_generation_prompt": 1}}}, "chat_template_kwargs"),
+        ({"extra_body": {"chat_template_kwargs": {str(n): n for n in range(65)}}}, "chat_template_kwargs"),
+        ({"extra_body": {"chat_template_kwargs": nested(40)}}, "chat_template_kwargs"),
+        ({"extra_body": {"chat_template_kwargs": ["enable_thinking"]}}, "chat_template_kwargs"),
     ],
 )
 def test_what_cannot_be_told_is_refused_by_its_name(client: openai.OpenAI, options: Any, param: str) -> None:
