@@ -17,7 +17,7 @@ from muxjax.models.rope_fields import original_context, read_rope, stretched_con
 from muxjax.models.weights import TensorSlot
 
 
-@register_architecture("LlamaForCausalLM")
+@register_architecture("LlamaForCausalLM", "LLaMAForCausalLM")
 class Llama(Architecture):
     """RMSNorm, rotary embeddings, grouped-query attention and SwiGLU.
 
