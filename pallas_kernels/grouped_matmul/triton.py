@@ -17,6 +17,7 @@ from muxjax.pallas_kernels.multiprocessors import multiprocessors
 
 DTYPES = (jnp.float32, jnp.bfloat16, jnp.float16)
 MIN_ROWS, MAX_ROWS = 16, 128  # a product on tensor cores has 16 rows
+LOW_ROWS = 32  # up to which reading weights is the limit
 MIN_COLUMNS = 32
 BAND_COLUMNS = 16  # tiles: programs that run at the same time share rows in one direction and weights in the other
 
@@ -48,7 +49,7 @@ def choose_tiles(rows: int, groups: int, columns: int, dtype: jnp.dtype) -> Tile
     high = min(max(pl.next_power_of_2(pl.cdiv(rows, groups)), MIN_ROWS), MAX_ROWS)
     if dtype == jnp.float32:  # on the ordinary cores, out of registers
         return Tiles(rows=min(high, 32), columns=64, inner=16, warps=4, stages=2)
-    if high > 32:
+    if high > LOW_ROWS:
         return Tiles(rows=high, columns=128, inner=64, warps=8 if high > 64 else 4, stages=3)
     wide, wanted = 128, 2 * multiprocessors()
     while wide > MIN_COLUMNS and max_tiles(rows, groups, high) * pl.cdiv(columns, wide) < wanted:

@@ -10,6 +10,7 @@ from muxjax.bench.kernels.__main__ import main
 from muxjax.bench.kernels.scale import FULL
 from muxjax.bench.kernels.sections import sections
 from muxjax.bench.kernels.targets import budgets, marks
+from muxjax.pallas_kernels.grouped_matmul import api as grouped_matmul
 from muxjax.pallas_kernels.paged_decode import api as paged_decode
 from muxjax.pallas_kernels.pool_write import api as pool_write
 from muxjax.pallas_kernels.ragged_prefill import api as ragged_prefill
@@ -23,7 +24,7 @@ def test_smoke(tmp_path, capsys):
     cases = [case for part in results["parts"].values() for case in part["cases"]]
     failed = {name for name, part in results["parts"].items() if any("error" in case for case in part["cases"])}
     assert failed <= NOT_HERE, [case for case in cases if "error" in case]
-    for module in (paged_decode, ragged_prefill, pool_write):
+    for module in (paged_decode, ragged_prefill, pool_write, grouped_matmul):
         own = [case for case in cases if case.get("operation") == module.__name__.split(".")[-2]]
         for implementation in {"mosaic", "triton"} & set(module.IMPLEMENTATIONS):
             [check] = [case for case in own if "check" in case and case["implementation"] == implementation]
@@ -70,6 +71,17 @@ def test_small_batches_and_what_nothing_can_be_compared_with_have_no_targets():
     alone = decode("triton", 100.0, 100.0)
     assert list(marks(small, [COPY, small])) == []
     assert list(marks(alone, [alone])) == []
+
+
+def test_experts_of_few_tokens_are_judged_by_the_bandwidth_and_of_many_by_products():
+    labels = {"operation": "grouped_matmul", "implementation": "triton"}
+    few = {**labels, "shape": "few", "tokens": 64, "us": 100.0, "gb_per_s": 2400.0}
+    many = {**labels, "shape": "many", "tokens": 2048, "us": 100.0, "tflop_per_s": 300.0}
+    cases = [COPY, MATMUL, few, many, {**many, "implementation": "xla", "us": 400.0}]
+    assert {mark.what: mark.measured for mark in marks(few, cases)} == {"of copy bandwidth": pytest.approx(0.8)}
+    found = {mark.what: mark.measured for mark in marks(many, cases)}
+    assert found == {"of XLA's dense products": pytest.approx(0.5), "x XLA's speed": pytest.approx(4.0)}
+    assert list(marks({**few, "tokens": 1}, cases)) == []
 
 
 def test_the_worst_case_decides():

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from muxjax.pallas_kernels.grouped_matmul.shapes import GPU_SHAPES as GROUPED_SHAPES
+from muxjax.pallas_kernels.grouped_matmul.shapes import GroupedShape
 from muxjax.pallas_kernels.paged_decode.shapes import GPU_SHAPES as DECODE_SHAPES
 from muxjax.pallas_kernels.paged_decode.shapes import DecodeShape
 from muxjax.pallas_kernels.pool_write.shapes import GPU_SHAPES as WRITE_SHAPES
@@ -21,6 +23,7 @@ class Scale:
         decode_shapes: at which paged_decode is compared with its definition, and timed.
         prefill_shapes: likewise, ragged_prefill.
         write_shapes: likewise, pool_write.
+        grouped_shapes: likewise, grouped_matmul.
         decode_heads: query heads, KV heads and head size of the batches below.
         batches: batch sizes with their contexts at which paged_decode is timed; those with targets first.
         prompts: lengths of single prompts at which ragged_prefill is timed beside cuDNN.
@@ -35,6 +38,7 @@ class Scale:
     decode_shapes: Mapping[str, DecodeShape]
     prefill_shapes: Mapping[str, PrefillShape]
     write_shapes: Mapping[str, WriteShape]
+    grouped_shapes: Mapping[str, GroupedShape]
     decode_heads: tuple[int, int, int]
     batches: tuple[tuple[int, int], ...]
     prompts: tuple[int, ...]
@@ -50,6 +54,7 @@ FULL = Scale(
     decode_shapes=dict(DECODE_SHAPES),
     prefill_shapes=dict(PREFILL_SHAPES),
     write_shapes=dict(WRITE_SHAPES),
+    grouped_shapes=dict(GROUPED_SHAPES),
     decode_heads=(32, 8, 128),
     batches=(
         (32, 2048), (128, 2048), (256, 2048), (32, 8192), (128, 8192), (32, 32768), (256, 8192), (128, 32768),
@@ -68,6 +73,7 @@ SMOKE = Scale(
     decode_shapes={"tiny": DecodeShape(2, 20, 2, 1, 64)},
     prefill_shapes={"tiny": PrefillShape((3,), (6,), 2, 1, 64)},
     write_shapes={"tiny": WriteShape(1, 2, 1, 1, 64)},
+    grouped_shapes={"tiny": GroupedShape(3, 2, 4, 32, 48)},
     decode_heads=(2, 1, 64),
     batches=((2, 20),),
     prompts=(8,),

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from muxjax.bench.isolated import Case, Section
-from muxjax.bench.kernels import ceilings, decode, prefill, torch_attention, tuning, upstream, write
+from muxjax.bench.kernels import ceilings, decode, grouped, prefill, torch_attention, tuning, upstream, write
 from muxjax.bench.kernels.scale import Scale
+from muxjax.pallas_kernels.grouped_matmul import api as grouped_matmul
 from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.pallas_kernels.paged_decode import api as paged_decode
 from muxjax.pallas_kernels.pool_write import api as pool_write
@@ -25,8 +26,9 @@ _OPERATIONS = {
     "paged_decode": (decode, gpu_implementations(paged_decode.IMPLEMENTATIONS)),
     "ragged_prefill": (prefill, gpu_implementations(ragged_prefill.IMPLEMENTATIONS)),
     "pool_write": (write, gpu_implementations(pool_write.IMPLEMENTATIONS)),
+    "grouped_matmul": (grouped, gpu_implementations(grouped_matmul.IMPLEMENTATIONS)),
 }
-_SECONDS = {"paged_decode": 45, "ragged_prefill": 25, "pool_write": 12}
+_SECONDS = {"paged_decode": 38, "ragged_prefill": 25, "pool_write": 12, "grouped_matmul": 16}
 _POOL_SHARE = 0.3  # of the device's memory: rivals have their own layouts, twice what they read at worst
 
 
@@ -48,10 +50,11 @@ def sections(scale: Scale) -> list[list[Section]]:
     ]
     rivals = [
         section("cuDNN", 15, prefill.cudnn_cases),
-        section("upstream", 30, upstream.cases),
+        section("XLA", 14, grouped.timings, "xla"),
+        section("upstream", 26, upstream.cases),
         Section("torch", partial(torch_attention.cases, scale), 25),
     ]
-    after = [*timings, *rivals, section("tuning", 45, tuning.cases)]
+    after = [*timings, *rivals, section("tuning", 37, tuning.cases)]
     return [[section("ceilings", 20, ceilings.cases)], checks, *([alone] for alone in after)]
 
 

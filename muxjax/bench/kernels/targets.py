@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 from muxjax.bench.result import Budget
 
-UPSTREAM, CUDNN = "jax paged_attention", "cuDNN"
+UPSTREAM, CUDNN, XLA = "jax paged_attention", "cuDNN", "xla"
 _BANDWIDTH, _UPSTREAM_SPEED, _CUDNN_SPEED = "of copy bandwidth", "x upstream's speed", "x cuDNN's speed"
+_PRODUCTS, _XLA_SPEED = "of XLA's dense products", "x XLA's speed"
 _TARGETS: Mapping[str, Mapping[str, float]] = {
     "paged_decode": {_BANDWIDTH: 0.85, _UPSTREAM_SPEED: 1.2},
     "ragged_prefill": {_CUDNN_SPEED: 0.8},
     "pool_write": {_BANDWIDTH: 0.5},
+    "grouped_matmul": {_BANDWIDTH: 0.7, _PRODUCTS: 0.3, _XLA_SPEED: 1.5},
 }
 """The least of each."""
 _MIN_BATCH, _MIN_CONTEXT = 32, 2048
@@ -49,9 +51,11 @@ class Ceilings(NamedTuple):
 def marks(case: Mapping[str, Any], cases: Cases) -> Iterator[Mark]:
     """The targets that a timed case of ours has, as far as there is something to compare with."""
     share = Ceilings.of(cases).share(case)
-    upstream, cudnn = (fastest(cases, case, rival) for rival in (UPSTREAM, CUDNN))
+    upstream, cudnn, xla = (fastest(cases, case, rival) for rival in (UPSTREAM, CUDNN, XLA))
     measured = {
-        _BANDWIDTH: share,
+        _BANDWIDTH: share if "gb_per_s" in case else None,
+        _PRODUCTS: share if "tflop_per_s" in case else None,
+        _XLA_SPEED: xla and xla / case["us"],
         _UPSTREAM_SPEED: upstream and upstream / case["us"],
         _CUDNN_SPEED: cudnn and cudnn / case["us"],
     }
@@ -60,6 +64,8 @@ def marks(case: Mapping[str, Any], cases: Cases) -> Iterator[Mark]:
             is_judged = case["batch"] >= _MIN_BATCH and case["context"] >= _MIN_CONTEXT
         case "pool_write":
             is_judged = share is not None and case["us"] * share >= _MIN_WRITE_US
+        case "grouped_matmul":
+            is_judged = case["tokens"] >= _MIN_BATCH
         case _:
             is_judged = True
     for what, limit in _TARGETS[case["operation"]].items() if is_judged else ():

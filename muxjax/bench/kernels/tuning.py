@@ -11,10 +11,13 @@ from jaxtyping import Array
 
 from muxjax.bench.isolated import Case
 from muxjax.bench.kernels.decode import Pools, sizes, time_decode
+from muxjax.bench.kernels.grouped import time_grouped
 from muxjax.bench.kernels.paged import DTYPE
 from muxjax.bench.kernels.prefill import time_prefill
 from muxjax.bench.kernels.scale import Scale
 from muxjax.pallas_kernels.attention_inputs import lane_of
+from muxjax.pallas_kernels.grouped_matmul import triton as grouped_triton
+from muxjax.pallas_kernels.grouped_matmul.shapes import GroupedShape
 from muxjax.pallas_kernels.implementation import Implementation
 from muxjax.pallas_kernels.paged_decode import mosaic as decode_mosaic
 from muxjax.pallas_kernels.paged_decode import triton as decode_triton
@@ -36,6 +39,8 @@ DECODE_TRITON: Changes = (
 )
 PREFILL_MOSAIC: Changes = ({"tokens": 64, "stages": 4}, {"tokens": 64})
 PREFILL_TRITON: Changes = ({"tokens": 64}, {"tokens": 64, "stages": 3}, {"rows": 64, "warps": 4}, {"stages": 3})
+GROUPED_FEW: Changes = ({"inner": 128}, {"columns": 64}, {"stages": 3}, {"rows": 32})
+GROUPED_MANY: Changes = ({"stages": 4}, {"rows": 64, "warps": 4}, {"columns": 256})
 
 
 def cases(scale: Scale) -> Iterator[Case]:
@@ -74,6 +79,19 @@ def cases(scale: Scale) -> Iterator[Case]:
             "setting": words,
         }
         yield Case(labels, partial(time_prefill, prefill, prompt, scale))
+    for name, shape in scale.grouped_shapes.items():
+        for words, multiply in _changed_tiles(shape, scale):
+            labels = {"operation": "grouped_matmul", "implementation": "triton", "shape": name, "setting": words}
+            yield Case({**labels, "tokens": shape.tokens}, partial(time_grouped, multiply, shape, scale))
+
+
+def _changed_tiles(shape: GroupedShape, scale: Scale) -> Iterator[tuple[str, Callable[..., Array]]]:
+    """Other tiles of grouped_matmul, for batches that have targets."""
+    chosen = grouped_triton.choose_tiles(shape.rows, shape.groups, shape.columns, jnp.dtype(DTYPE))
+    changes = GROUPED_FEW if chosen.rows <= grouped_triton.LOW_ROWS else GROUPED_MANY
+    for change in changes[:1] if scale.is_interpreted else changes:
+        tiles = dataclasses.replace(chosen, **change)
+        yield _in_words(change), jax.jit(partial(grouped_triton.launch, tiles=tiles))
 
 
 def _changed(
@@ -82,7 +100,10 @@ def _changed(
     """The settings in words, and the kernels with them, called as operations call theirs."""
     for implementation, (argument, kernel, chosen, changes) in settings.items():
         for change in changes[:1] if scale.is_interpreted else changes:
-            words = ", ".join(f"{name} {value}" for name, value in change.items())
             setting = {argument: dataclasses.replace(chosen, **change)}
             changed = partial(kernel, sliding_window=None, soft_cap=None, **setting)
-            yield implementation, words, jax.jit(changed, static_argnames="sm_scale")
+            yield implementation, _in_words(change), jax.jit(changed, static_argnames="sm_scale")
+
+
+def _in_words(change: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in change.items())
