@@ -1,12 +1,12 @@
-"""Chat templates, and what keeps the words of a message from being read as the template's."""
+"""Chat templates."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import jinja2
 
 from muxjax.models.errors import ModelError
+from muxjax.models.special_marks import MARK, SpecialTokenMarker, unmarked, without_marks
 from muxjax.models.template_sandbox import MeteredEnvironment, TooMuchWork, allowed_work, spend
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000  # ten times the longest published ones
@@ -26,6 +26,7 @@ class ChatTemplate:
     Args:
         source: the template.
         variables: what it may use beside the messages, such as bos_token and eos_token.
+        special_tokens: those that `render_marked` tells from what messages spell.
         name: of the file that it is from, for errors.
 
     Attributes:
@@ -35,15 +36,23 @@ class ChatTemplate:
         ChatTemplateError: the template does not compile.
     """
 
-    def __init__(self, source: str, variables: Mapping[str, str], *, name: str = "the chat template") -> None:
+    def __init__(
+        self,
+        source: str,
+        variables: Mapping[str, str],
+        *,
+        special_tokens: Iterable[str] = (),
+        name: str = "the chat template",
+    ) -> None:
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise ChatTemplateError(
                 f"the chat template has {len(source)} characters; at most {MAX_TEMPLATE_CHARACTERS} are read"
             )
-        environment = MeteredEnvironment()
-        environment.globals |= {"raise_exception": _raise_exception, **variables}
+        environment = MeteredEnvironment(SpecialTokenMarker(special_tokens, variables))
+        environment.globals["raise_exception"] = _raise_exception
         self.source = source
         self._name = name
+        self._variables = variables
         try:
             self._template = environment.from_string(source)
             names = {node.name for node in environment.parse(source).find_all(jinja2.nodes.Name)}
@@ -80,26 +89,24 @@ class ChatTemplate:
             ChatTemplateError: the template refuses the messages (with its own words), cannot render them, or does not
                 come to an end; there is no last message to continue, or the template does not show it.
         """
-        if continue_final_message:
-            return self._render_open(messages, tools=tools, documents=documents, options=options)
-        given = [list(messages), list(tools or ()), list(documents or ()), options]
-        try:
-            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, strings(given)))):
-                return self._render(
-                    {
-                        "documents": None if documents is None else list(documents),
-                        **(options or {}),
-                        "messages": [_with_reasoning(message) for message in messages],
-                        "tools": None if tools is None else list(tools),
-                        "add_generation_prompt": add_generation_prompt,
-                    }
-                )
-        except _Refusal as refusal:
-            raise ChatTemplateError(f"{self._name} refuses these messages: {refusal}") from refusal
-        except TooMuchWork:
-            raise ChatTemplateError(f"{self._name} was stopped: it loops for ever, or writes without end") from None
-        except Exception as error:  # a template is a program: it may fail in any way
-            raise ChatTemplateError(f"{self._name} cannot render these messages: {error}") from error
+        return unmarked(
+            self.render_marked(
+                messages,
+                tools=tools,
+                documents=documents,
+                options=options,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+            )
+        )
+
+    def render_marked(
+        self, messages: Sequence[Mapping[str, Any]], *, continue_final_message: bool = False, **given: Any
+    ) -> str:
+        """As `render`, with `special_marks.MARK` before each special token that the template itself wrote."""
+        if any(MARK in text for text in strings([messages, given])):
+            messages, given = without_marks([messages, given])
+        return self._render_open(messages, **given) if continue_final_message else self._render(messages, **given)
 
     def _render_open(self, messages: Sequence[Mapping[str, Any]], **given: Any) -> str:
         """Up to the end of the last message's content, which is found by a character that occurs nowhere else."""
@@ -107,16 +114,42 @@ class ChatTemplate:
             raise ChatTemplateError("there is no last message with text to continue: send one")
         end = unused_character([messages, given])
         last = {**messages[-1], "content": messages[-1]["content"] + end + " "}
-        text, found, rest = self.render([*messages[:-1], last], **given, add_generation_prompt=False).rpartition(end)
+        text, found, rest = self._render(
+            [*messages[:-1], last], **{**given, "add_generation_prompt": False}
+        ).rpartition(end)
         if not found:
             raise ChatTemplateError(f"{self._name} leaves out the last message: it cannot be continued")
         return text if rest.startswith(" ") else text.rstrip()  # as the template trims its messages
 
-    def _render(self, variables: Mapping[str, Any]) -> str:
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        documents: Sequence[Mapping[str, Any]] | None = None,
+        options: Mapping[str, Any] | None = None,
+        add_generation_prompt: bool = True,
+    ) -> str:
+        variables = {
+            "documents": None if documents is None else list(documents),
+            **(options or {}),
+            **self._variables,
+            "messages": [_with_reasoning(message) for message in messages],
+            "tools": None if tools is None else list(tools),
+            "add_generation_prompt": add_generation_prompt,
+        }
         pieces = []
-        for piece in self._template.generate(variables):
-            spend(len(piece))
-            pieces.append(piece)
+        try:
+            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, strings([*variables.values()])))):
+                for piece in self._template.generate(variables):
+                    spend(len(piece))
+                    pieces.append(piece)
+        except _Refusal as refusal:
+            raise ChatTemplateError(f"{self._name} refuses these messages: {unmarked(str(refusal))}") from refusal
+        except TooMuchWork:
+            raise ChatTemplateError(f"{self._name} was stopped: it loops for ever, or writes without end") from None
+        except Exception as error:  # a template is a program: it may fail in any way
+            raise ChatTemplateError(f"{self._name} cannot render these messages: {unmarked(str(error))}") from error
         return "".join(pieces)
 
 
@@ -132,35 +165,6 @@ class _Refusal(Exception):
 
 def _raise_exception(message: str) -> NoReturn:
     raise _Refusal(message)
-
-
-def special_token_pattern(special_tokens: Iterable[str]) -> re.Pattern[str]:
-    """Finds any of the special tokens, the longest one where several start; nothing if there are none."""
-    longest_first = sorted(special_tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-
-def fence_special_tokens(messages: Any, pattern: re.Pattern[str]) -> tuple[Any, str]:
-    """Make special tokens inside messages unreadable as such.
-
-    Returns:
-        The messages with one character put after every character of the special tokens that they spell, and that
-        one, which occurs nowhere else in them; the very messages and "" if they spell none.
-    """
-    if not any(pattern.search(text) for text in strings(messages)):
-        return messages, ""
-    fence = unused_character(messages)
-
-    def fenced(value: Any) -> Any:
-        if isinstance(value, str):
-            return pattern.sub(lambda match: "".join(character + fence for character in match[0]), value)
-        if isinstance(value, Mapping):
-            return {fenced(key): fenced(item) for key, item in value.items()}
-        if isinstance(value, Sequence):
-            return [fenced(item) for item in value]
-        return value
-
-    return fenced(messages), fence
 
 
 def unused_character(value: Any) -> str:

@@ -32,6 +32,7 @@ class SentencePieceModel:
     def __init__(self, directory: Path, config: Mapping[str, Any], roles: Mapping[str, str]) -> None:
         proto = _read_model(directory / SENTENCEPIECE_FILE)
         added, special = _added_tokens(directory, config)
+        self.strips_left, self.strips_right = (_flagged(config, name) for name in ("lstrip", "rstrip"))
         special |= set(roles.values())
         pieces = {piece.piece: token_id for token_id, piece in enumerate(proto.pieces)}
         for piece in proto.pieces:
@@ -46,7 +47,6 @@ class SentencePieceModel:
         self._pieces = proto.pieces
         self._plain_added = plain
         self._split_added = _splitter(plain)
-        self._split_special = _splitter(self.special)
         self._legacy = config.get("legacy") is not False
         self._has_prefix = bool(proto.normalizer_spec.add_dummy_prefix)
         self._start = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
@@ -62,16 +62,6 @@ class SentencePieceModel:
             elif part:
                 begins = not token_ids and (self._legacy or not after_special)
                 token_ids += (self._start if begins else self._middle).encode(part)
-        return token_ids
-
-    def encode_written(self, text: str) -> list[int]:
-        """The tokens of what a chat template wrote, its special tokens among them."""
-        token_ids: list[int] = []
-        for part in self._split_special(text):
-            if part in self.special:
-                token_ids.append(self.special[part])
-            elif part:
-                token_ids += self.encode(part, after_special=bool(token_ids))
         return token_ids
 
     def token_bytes(self, token: int, previous: int | None) -> bytes:
@@ -119,6 +109,12 @@ def _added_tokens(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str,
     if not isinstance(added, dict) or not all(type(token_id) is int and token_id >= 0 for token_id in added.values()):
         raise ModelError(f"{path}: must map tokens to ids")
     return added, special
+
+
+def _flagged(config: Mapping[str, Any], name: str) -> frozenset[str]:
+    """The special tokens of tokenizer_config.json that take white space on one side."""
+    tokens = (config.get("added_tokens_decoder") or {}).values()
+    return frozenset(token["content"] for token in tokens if token.get("special") and token.get(name))
 
 
 def _splitter(tokens: Mapping[str, int]) -> Any:

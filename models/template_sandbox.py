@@ -20,6 +20,8 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from muxjax.models.special_marks import SpecialTokenMarker, added_between, between, unmarked
+
 _CALL = 20  # units, beside those of what is called
 _MAX_EXPONENT = 64
 _MAX_BITS = 4096  # of a number
@@ -52,21 +54,26 @@ def spend(units: int) -> None:
 
 
 class MeteredEnvironment(ImmutableSandboxedEnvironment):
-    """The environment that Hugging Face's chat templates are written for."""
+    """The environment that Hugging Face's chat templates are written for; special tokens that they write are marked."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self) -> None:
+    def __init__(self, special_tokens: SpecialTokenMarker) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationBlock])
+        self._special_tokens = special_tokens
         self.optimized = False  # folding would run a template's operations before its work is bounded
         self.filters["tojson"] = _to_json
+        self.filters |= {"_marked": special_tokens.marked, "_unmarked": unmarked}
+        self.filters |= {"_between": between, "_added_between": added_between}
         self.filters = {name: _metered_function(function) for name, function in self.filters.items()}
         self.filters |= {"_metered_loop": _MeteredLoop, "_metered": _metered, "_spend": spend}
         self.globals["strftime_now"] = _strftime_now
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        tree: nodes.Template = _MeterInserter().visit(super()._parse(source, name, filename))
-        return tree
+        tree = super()._parse(source, name, filename)
+        self._special_tokens.mark(tree)
+        metered: nodes.Template = _MeterInserter().visit(tree)
+        return metered
 
     def call(self, context: Context, function: Any, *args: Any, **kwargs: Any) -> Any:
         """Every call that a template makes, of its own macros too."""

@@ -1,15 +1,15 @@
 """Text to tokens and back, by a model's own tokenizer.json or tokenizer.model."""
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from muxjax.models.chat import ChatTemplate, ChatTemplateError, fence_special_tokens, special_token_pattern
+from muxjax.models.chat import ChatTemplate, ChatTemplateError
 from muxjax.models.errors import ModelError
 from muxjax.models.sentencepiece_model import ADDED_FILE, SENTENCEPIECE_FILE, SentencePieceModel
+from muxjax.models.special_marks import special_token_pattern, split_marked
 from muxjax.models.tokenizer_json import TokenizerJson
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -51,7 +51,11 @@ class Tokenizer:
         self._prefix = (self.bos_token_id,) if adds_bos and self.bos_token_id is not None else ()
         self.vocab_size: int = self._vocabulary.vocab_size
         self._template = (
-            None if template is None else ChatTemplate(template, names, name=f"the chat template ({template_file})")
+            None
+            if template is None
+            else ChatTemplate(
+                template, names, special_tokens=self._special, name=f"the chat template ({template_file})"
+            )
         )
         self.token_bytes = self._vocabulary.token_bytes
 
@@ -131,24 +135,38 @@ class Tokenizer:
         """
         if self._template is None:
             raise ChatTemplateError("this model has no chat template: use plain completions")
-        (messages, tools, options), fence = fence_special_tokens([messages, tools, options], self._pattern)
-        text = _well_formed(
-            self._template.render(
-                messages,
-                tools=tools,
-                options=options,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-            )
+        marked = self._template.render_marked(
+            messages,
+            tools=tools,
+            options=options,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
         )
-        if not fence:
-            return self._vocabulary.encode_written(text)
-        token_ids: list[int] = []
-        for piece in re.split(f"((?:{self._pattern.pattern})(?!{fence}))", text):
-            special = self._special.get(piece)
-            plain = piece.replace(fence, "")
-            token_ids += self._encode_plain(plain, after_special=bool(token_ids)) if special is None else [special]
+        return self._encode_written(split_marked(_well_formed(marked), self._pattern))
+
+    def _encode_written(self, pieces: Sequence[str]) -> list[int]:
+        """The tokens of what a template wrote: text, a special token, text, and so on."""
+        if isinstance(self._vocabulary, TokenizerJson):
+            text, written = "".join(pieces), [self._special[name] for name in pieces[1::2]]
+            token_ids = self._vocabulary.encode_written(text)
+            if self._controls(token_ids) == self._controls(written):
+                return token_ids  # otherwise a message spells a special token, or what is normalized to one
+        token_ids = []
+        for place, piece in enumerate(pieces):
+            if place % 2:
+                token_ids.append(self._special[piece])
+            else:
+                around = (pieces[place - 1] if place else None, pieces[place + 1] if place + 1 < len(pieces) else None)
+                token_ids += self._encode_plain(self._stripped(piece, *around), after_special=bool(token_ids))
         return token_ids
+
+    def _controls(self, token_ids: Iterable[int]) -> list[int]:
+        return [token_id for token_id in token_ids if token_id in self._control_ids]
+
+    def _stripped(self, text: str, before: str | None, after: str | None) -> str:
+        """The text without the white space that the special tokens around it take."""
+        text = text.lstrip() if before in self._vocabulary.strips_right else text
+        return text.rstrip() if after in self._vocabulary.strips_left else text
 
     def _encode_plain(self, text: str, *, after_special: bool = False) -> list[int]:
         token_ids = self._vocabulary.encode(text, after_special=after_special)

@@ -1,5 +1,6 @@
 """tokenizer.json files, behind what `Tokenizer` needs."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,9 @@ class TokenizerJson:
         _mark_special(self._plain, roles)
         added = self._plain.get_added_tokens_decoder()
         self.special = {token.content: token_id for token_id, token in added.items() if token.special}
+        self.strips_left = frozenset(token.content for token in added.values() if token.special and token.lstrip)
+        self.strips_right = frozenset(token.content for token in added.values() if token.special and token.rstrip)
+        self._middle = _without_first_prefix(self._plain)
         self.vocab_size: int = max(self._plain.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         bos = self.special.get(roles.get("bos_token", ""))
         self.adds_bos = bos in self._with_specials.encode("", add_special_tokens=True).ids  # by its post-processor
@@ -32,9 +36,10 @@ class TokenizerJson:
     def encode(self, text: str, *, after_special: bool = False) -> list[int]:
         """The tokens of a text, special ones being text, unless the vocabulary itself spells them.
 
-        `after_special` makes no difference: what the tokenizer puts before a text, it puts before every piece of it.
+        `after_special` if a template put it behind a special token: some vocabularies begin a whole text with a space.
         """
-        token_ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        tokenizer = self._middle if after_special else self._plain
+        token_ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return token_ids
 
     def encode_written(self, text: str) -> list[int]:
@@ -58,3 +63,17 @@ def _mark_special(tokenizer: tokenizers.Tokenizer, names: Mapping[str, str]) -> 
     known = [name for name in names.values() if tokenizer.token_to_id(name) is not None]
     already = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
     tokenizer.add_special_tokens([name for name in known if name not in already])
+
+
+def _without_first_prefix(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer for what does not begin a text: Metaspace's scheme "first" is then "never"."""
+    fields = json.loads(tokenizer.to_str())
+    splitter = fields.get("pre_tokenizer") or {}
+    begins = [part for part in (splitter, *splitter.get("pretokenizers", ())) if part.get("prepend_scheme") == "first"]
+    if not begins:
+        return tokenizer
+    for part in begins:
+        part["prepend_scheme"] = "never"
+    middle = tokenizers.Tokenizer.from_str(json.dumps(fields))
+    middle.encode_special_tokens = True
+    return middle

@@ -164,8 +164,8 @@ def test_options_reach_the_template_and_neither_stand_for_it_nor_spell_special_t
     tokenizer = load(tmp_path, byte_level(), chat_template=template)
     options = {"enable_thinking": False, "words": "</s>", "bos_token": "<|user|>", "messages": "none"}
     token_ids = tokenizer.apply_chat_template(HELLO, options=options)
-    assert tokenizer.decode(token_ids, skip_special_tokens=False) == "<|user|>1False</s>"
-    assert all(map(tokenizer.has_text, token_ids))
+    assert tokenizer.decode(token_ids, skip_special_tokens=False) == "<s>1False</s>"
+    assert [token for token in token_ids if not tokenizer.has_text(token)] == [tokenizer.bos_token_id]
 
 
 def test_tools_reach_the_template_and_spell_no_special_tokens(tmp_path) -> None:
