@@ -14,6 +14,7 @@ from muxjax.models.collectives import num_devices, own_places, sum_over_devices
 from muxjax.models.quantization import Int8Weights, Weights, dequantize
 from muxjax.models.sharding import Cut
 from muxjax.pallas_kernels.grouped_matmul import grouped_matmul
+from muxjax.pallas_kernels.int8_matmul import int8_matmul
 
 
 def project(
@@ -24,8 +25,9 @@ def project(
     The result has the inputs' dtype, or that of `accumulate`.
     """
     if isinstance(weights, Int8Weights):
-        wide = project(inputs, weights.values.astype(inputs.dtype), accumulate=jnp.float32)
-        return (wide * weights.scales[0]).astype(accumulate or inputs.dtype)
+        values = weights.values.reshape(weights.shape[0], -1)
+        product = int8_matmul(inputs, values, weights.scales.ravel(), dtype=accumulate)
+        return product.reshape(inputs.shape[0], *weights.shape[1:])
     if inputs.shape[0] == 1 and inputs.dtype == jnp.bfloat16:
         # XLA's CPU backend runs a bf16 product of one row several times slower than one of two.
         return project(jnp.concatenate([inputs, inputs]), weights, accumulate=accumulate)[:1]

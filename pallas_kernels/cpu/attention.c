@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "element.h"
 #include "parallel.h"
 #include "rows.h"
 
@@ -151,14 +152,6 @@ static int64_t cut_rows(struct attention *a) {
     }
   }
   return blocks;
-}
-
-static bool read_element(XLA_FFI_DataType dtype, enum element *element) {
-  if (dtype == XLA_FFI_DataType_F32) *element = FLOAT32;
-  else if (dtype == XLA_FFI_DataType_BF16) *element = BFLOAT16;
-  else if (dtype == XLA_FFI_DataType_F16) *element = FLOAT16;
-  else return false;
-  return true;
 }
 
 // The arguments' shapes are those of ragged_prefill, padded to the pool's lane.

@@ -9,7 +9,7 @@ import jax
 
 from muxjax.pallas_kernels.cpu.build import BuildError, build, cache_directory, find_compiler, source_digest
 
-KERNELS = ("attention", "pool_write")
+KERNELS = ("attention", "int8_matmul", "pool_write")
 _loading = threading.Lock()
 
 

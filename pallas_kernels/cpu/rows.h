@@ -35,9 +35,6 @@ struct rows {
   vec values[TILE_ELEMENTS / LANES];    // [tokens, lane]
 };
 
-static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
 // How many tokens make a tile, and how many rows a block, for heads of this size.
 static inline int64_t tile_tokens(int64_t lane) { return min64(TILE_TOKENS, TILE_ELEMENTS / lane); }
 static inline int64_t block_rows(int64_t lane) { return min64(BLOCK_ROWS, TILE_ELEMENTS / lane); }

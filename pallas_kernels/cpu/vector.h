@@ -34,24 +34,40 @@ enum element { FLOAT32, BFLOAT16, FLOAT16 };
 
 INLINE size_t element_bytes(enum element type) { return type == FLOAT32 ? 4 : 2; }
 
+INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
 INLINE vec splat(float value) { return value - (vec){0}; }
 
 INLINE vec where(ivec condition, vec yes, vec no) { return (vec)((condition & (ivec)yes) | (~condition & (ivec)no)); }
 
-// Conversions of 16 bits to 32: `widen` of integers, the others of float16. Compilers do not find the x86 instructions.
+// Conversions of 16 bits to 32, `widen` of integers and others of float16, and of 8 bits to float32, at any address.
+// Compilers do not find the x86 instructions.
 #if LANES == 16
 INLINE uvec widen(half_vec half) { return (uvec)_mm512_cvtepu16_epi32((__m256i)half); }
 INLINE vec half_to_float(half_vec half) { return (vec)_mm512_cvtph_ps((__m256i)half); }
 INLINE half_vec float_to_half(vec value) { return (half_vec)_mm512_cvtps_ph((__m512)value, _MM_FROUND_NO_EXC); }
+INLINE vec load_int8(const int8_t *values) {
+  return (vec)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)values)));
+}
 #elif LANES == 8
 INLINE uvec widen(half_vec half) { return (uvec)_mm256_cvtepu16_epi32((__m128i)half); }
 INLINE vec half_to_float(half_vec half) { return (vec)_mm256_cvtph_ps((__m128i)half); }
 INLINE half_vec float_to_half(vec value) { return (half_vec)_mm256_cvtps_ph((__m256)value, _MM_FROUND_NO_EXC); }
+INLINE vec load_int8(const int8_t *values) {
+  return (vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)values)));
+}
 #else
 typedef _Float16 float16_vec __attribute__((vector_size(2 * LANES)));
 INLINE uvec widen(half_vec half) { return __builtin_convertvector(half, uvec); }
 INLINE vec half_to_float(half_vec half) { return __builtin_convertvector((float16_vec)half, vec); }
 INLINE half_vec float_to_half(vec value) { return (half_vec)__builtin_convertvector(value, float16_vec); }
+typedef int8_t int8_vec __attribute__((vector_size(LANES)));
+INLINE vec load_int8(const int8_t *values) {
+  int8_vec bytes;
+  memcpy(&bytes, values, sizeof bytes);
+  return __builtin_convertvector(bytes, vec);
+}
 #endif
 
 // Loads LANES elements from `index` on, as float32.
