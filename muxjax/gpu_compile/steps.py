@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from muxjax.gpu_compile.case import Program
 from muxjax.gpu_compile.mesh import gpu_mesh
 from muxjax.models.config import DecoderConfig
-from muxjax.models.load import load_shapes
+from muxjax.models.load import Quantization, load_shapes
 from muxjax.models.sharding import kv_heads_per_device
 from muxjax.serving.executor.buckets import MAX_PREFILL_SEQUENCES
 from muxjax.serving.executor.program import DecodeInputs, JobInputs, LLMInputs, PrefillInputs, Programs
@@ -29,15 +29,17 @@ _POOL = PoolSpec(num_blocks=100_003, dtype=_DTYPE)  # a size that nothing else h
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One LLM's jobs in a step: sequences of its decode, tokens of its prefill."""
+    """One LLM's jobs in a step: sequences of its decode, tokens of its prefill; its weights may be quantized."""
 
     model: str
     decode: int = 0
     prefill: int = 0
+    quantization: Quantization | None = None
 
     def __str__(self) -> str:
         jobs = {"decode": self.decode, "prefill": self.prefill}
-        return f"{self.model} {' and '.join(f'{job} {size}' for job, size in jobs.items() if size)}"
+        weights = "" if self.quantization is None else f" {self.quantization}"
+        return f"{self.model}{weights} {' and '.join(f'{job} {size}' for job, size in jobs.items() if size)}"
 
 
 STEPS = (
@@ -47,12 +49,15 @@ STEPS = (
     (Part("llama-2-13b", prefill=512),),
     (Part("llama-3-8b", decode=64),),
     (Part("llama-3-8b", prefill=512),),
+    (Part("llama-3-8b", decode=64, quantization="int8"),),
+    (Part("llama-3-8b", prefill=512, quantization="int8"),),
     (Part("llama-3.2-1b", decode=128),),  # heads of 64
     (Part("llama-3.2-1b", prefill=2048),),
     (Part("gemma-2-9b", decode=32),),  # heads of 256, soft caps and windows
     (Part("gemma-2-9b", prefill=512),),
     (Part("qwen3-30b-a3b", decode=64),),  # 128 experts in each layer
     (Part("qwen3-30b-a3b", prefill=2048),),
+    (Part("mixtral-8x7b", decode=64, quantization="int8"),),
     (Part("llama-2-7b", prefill=512), Part("llama-2-13b", decode=64)),
     (Part("llama-2-7b", decode=64), Part("llama-2-13b", decode=32), Part("llama-3-8b", decode=64, prefill=512)),
 )
@@ -85,7 +90,7 @@ class StepCase:
     def program(self) -> Program:
         """The function that the engine compiles for these jobs, with the kernels that it takes by itself."""
         mesh = gpu_mesh(self.target, self.devices)
-        llms = [AbstractLLM.of(f"random:{_MODELS / part.model}.json", mesh) for part in self.parts]
+        llms = [AbstractLLM.of(f"random:{_MODELS / part.model}.json", mesh, part.quantization) for part in self.parts]
         inputs = tuple(llm.inputs(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True))
         kernels = {"paged_decode": any(part.decode for part in self.parts), "pool_write": True}
         kernels["ragged_prefill"] = any(part.prefill for part in self.parts)
@@ -130,9 +135,9 @@ class AbstractLLM:
     mesh: Mesh
 
     @classmethod
-    def of(cls, source: str, mesh: Mesh) -> "AbstractLLM":
+    def of(cls, source: str, mesh: Mesh, quantization: Quantization | None = None) -> "AbstractLLM":
         """The LLM that a model source names. Raises ModelError."""
-        decoder = load_shapes(source, dtype=_DTYPE, mesh=mesh)
+        decoder = load_shapes(source, dtype=_DTYPE, mesh=mesh, quantization=quantization)
         graph, params = nnx.split(decoder)
         leaves, structure = jax.tree.flatten(params)
         config = decoder.config
@@ -176,7 +181,8 @@ class AbstractLLM:
         """Bytes that its jobs may take on each device: far less than weights, pool, or the past of its sequences.
 
         The new keys and values, layer by layer and then together; three times the logits; some layers' activations in
-        float32; and the weights of one layer, in the order in which a product wants them, but never those of experts.
+        float32; and the weights of one layer, in the order in which a product wants them, but never those of experts,
+        nor a wider copy of those that are quantized.
         """
         config, rows, devices = self.config, decode + prefill, self.mesh.size
         sampled = decode + (MAX_PREFILL_SEQUENCES if prefill else 0)
@@ -186,8 +192,9 @@ class AbstractLLM:
         else:
             inner = experts.per_token * (config.hidden_size + 2 * experts.intermediate_size // devices)
         activations = 4 * rows * (8 * config.hidden_size + inner)
-        dense = [leaf for leaf in self.leaves if experts is None or leaf.shape[0] != experts.num_experts]
-        layer = 2 * sum(math.prod(leaf.shape) for leaf in dense) // (devices * config.num_layers)
+        stacks = () if experts is None else (experts.num_experts,)
+        ordered = [leaf for leaf in self.leaves if leaf.dtype == _DTYPE and leaf.shape[0] not in stacks]
+        layer = 2 * sum(math.prod(leaf.shape) for leaf in ordered) // (devices * config.num_layers)
         return 2 * new + 3 * 4 * sampled * config.vocab_size // devices + activations + layer
 
     def _page_table(self, sequences: int) -> jax.ShapeDtypeStruct:
