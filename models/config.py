@@ -1,6 +1,6 @@
 """The shape of a decoder, whatever file format it came from."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Literal, get_args
 
 from muxjax.models.errors import ConfigError
@@ -70,17 +70,24 @@ class DecoderConfig:
         pre_norm: whether attention and MLP are normalised before.
         post_norm: whether what they add to the residual stream is normalised.
         qk_norm: whether queries and keys are normalised, head by head or over all heads at once.
+        parallel: whether attention and MLP both read what comes into the layer, through one norm or one each; None if
+            the MLP reads what attention has added to.
         qkv_bias: whether queries, keys and values have a bias.
         out_bias: whether attention's output projection has one.
         mlp_bias: whether the MLP's projections have.
+        head_bias: whether the output projection has.
         learned_positions: whether a learned embedding of the position is added to that of the token.
+        position_offset: how many of these embeddings come before that of position 0.
         embedding_scale: what embeddings are multiplied by, rounded to their dtype.
+        residual_scale: what the outputs of attention and MLP are multiplied by before they are added.
         attention_scale: what attention scores are multiplied by; None for head_dim ** -0.5.
         attention_soft_cap: bounds attention scores s to cap * tanh(s / cap); None for no bound.
+        logit_divisor: what logits are divided by.
         logit_soft_cap: bounds the logits likewise.
         sliding_window: how many of the last tokens one sees in `sliding_layers`, itself counted.
         sliding_layers: those layers.
         sliding_rope: their rotary embedding; None for that of the others.
+        unrotated_layers: layers without a rotary embedding all the same.
         experts: the sparse feed-forward blocks, in all layers but `dense_layers`.
         dense_layers: layers of a sparse model that have the MLP all the same.
 
@@ -106,22 +113,29 @@ class DecoderConfig:
     pre_norm: bool = True
     post_norm: bool = False
     qk_norm: Literal["head", "full"] | None = None
+    parallel: Literal["one_norm", "two_norms"] | None = None
     qkv_bias: bool = False
     out_bias: bool = False
     mlp_bias: bool = False
+    head_bias: bool = False
     learned_positions: bool = False
+    position_offset: int = 0
     embedding_scale: float = 1.0
+    residual_scale: float = 1.0
     attention_scale: float | None = None
     attention_soft_cap: float | None = None
+    logit_divisor: float = 1.0
     logit_soft_cap: float | None = None
     sliding_window: int | None = None
     sliding_layers: tuple[int, ...] = ()
     sliding_rope: RopeConfig | None = None
+    unrotated_layers: tuple[int, ...] = ()
     experts: ExpertsConfig | None = None
     dense_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        sizes = {each.name: getattr(self, each.name) for each in fields(self) if each.type is int}
+        required = [each.name for each in fields(self) if each.type is int and each.default is MISSING]
+        sizes = {name: getattr(self, name) for name in required}
         for name, size in sizes.items():
             most = MAX_LAYERS if name == "num_layers" else 2**31 - 1
             if not 1 <= size <= most:
@@ -138,7 +152,7 @@ class DecoderConfig:
                 rope.check_head(self.head_dim)
 
     def _check_layers(self) -> None:
-        for name in ("sliding_layers", "dense_layers"):
+        for name in ("sliding_layers", "unrotated_layers", "dense_layers"):
             if outside := [layer for layer in getattr(self, name) if not 0 <= layer < self.num_layers]:
                 raise ConfigError(f"{name} names layers {outside} of {self.num_layers}")
         if self.sliding_layers and (self.sliding_window is None or self.sliding_window < 1):
@@ -147,14 +161,15 @@ class DecoderConfig:
     @property
     def layers(self) -> tuple[LayerConfig, ...]:
         """The layers' own options, in order."""
-        full = (self.rope, None)
-        sliding = (self.rope if self.sliding_rope is None else self.sliding_rope, self.sliding_window)
-        return tuple(
-            LayerConfig(
-                *(sliding if layer in self.sliding_layers else full),
-                experts=None if layer in self.dense_layers else self.experts,
-            )
-            for layer in range(self.num_layers)
+        return tuple(map(self._layer, range(self.num_layers)))
+
+    def _layer(self, layer: int) -> LayerConfig:
+        is_sliding = layer in self.sliding_layers
+        rope = self.sliding_rope if is_sliding and self.sliding_rope is not None else self.rope
+        return LayerConfig(
+            rope=None if layer in self.unrotated_layers else rope,
+            sliding_window=self.sliding_window if is_sliding else None,
+            experts=None if layer in self.dense_layers else self.experts,
         )
 
     @property
@@ -183,7 +198,8 @@ class DecoderConfig:
         """Weights of the whole decoder; tied embeddings count once."""
         embeddings = (1 if self.tie_embeddings else 2) * self.vocab_size * self.hidden_size
         if self.learned_positions:
-            embeddings += self.max_context * self.hidden_size
+            embeddings += (self.max_context + self.position_offset) * self.hidden_size
+        embeddings += self.head_bias * self.vocab_size
         layers = sum(self._attention_parameters + self._mlp_parameters(layer.experts) for layer in self.layers)
         return embeddings + layers + self._norm_parameters
 
@@ -203,5 +219,6 @@ class DecoderConfig:
 
     @property
     def _norm_parameters(self) -> int:
-        norms = 1 + 2 * self.num_layers * (self.pre_norm + self.post_norm)
+        before = self.pre_norm * (1 if self.parallel == "one_norm" else 2)
+        norms = 1 + self.num_layers * (before + 2 * self.post_norm)
         return norms * self.hidden_size * (2 if self.norm == "layer" else 1)

@@ -23,6 +23,10 @@ class ConfigFields:
         """The same fields, and these where the object does not have them at all: a null stays a null."""
         return ConfigFields({**defaults, **self._values}, section=self._section)
 
+    def replaced(self, **values: Any) -> "ConfigFields":
+        """The same fields, but for these."""
+        return ConfigFields({**self._values, **values}, section=self._section)
+
     def name(self, field: str) -> str:
         """The field's name as an error should give it, section included."""
         return f"{self._section}{field}"

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from muxjax.models.attention import Attend, Attention, KeyValues, cap
 from muxjax.models.collectives import num_devices, own_ids
 from muxjax.models.config import DecoderConfig, LayerConfig
-from muxjax.models.linear import init_weights, look_up, project
+from muxjax.models.linear import add_bias, init_bias, init_weights, look_up, project
 from muxjax.models.mlp import MLP, GatedMLP
 from muxjax.models.moe import Experts
 from muxjax.models.norm import LayerNorm, RMSNorm, make_norm
@@ -39,23 +39,41 @@ class Layer(Protocol):
 
 
 class DecoderLayer(nnx.Module):
-    """Attention and MLP, each added to the residual stream; normalised before, or after, or both."""
+    """Attention and MLP, one after the other or side by side, each added to the residual stream.
+
+    Normalised before, or after, or both.
+    """
 
     def __init__(self, config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
         self.attention_norm = make_norm(config, dtype=dtype) if config.pre_norm else None
         self.attention = Attention(config, dtype=dtype, rngs=rngs)
         self.attention_post_norm = make_norm(config, dtype=dtype) if config.post_norm else None
-        self.mlp_norm = make_norm(config, dtype=dtype) if config.pre_norm else None
+        has_mlp_norm = config.pre_norm and config.parallel != "one_norm"
+        self.mlp_norm = make_norm(config, dtype=dtype) if has_mlp_norm else None
         self.mlp = _make_mlp(config, dtype=dtype, rngs=rngs)
         self.mlp_post_norm = make_norm(config, dtype=dtype) if config.post_norm else None
+        self.parallel = config.parallel
+        self.residual_scale = config.residual_scale
 
     def __call__(
         self, hidden: Float[Array, "tokens hidden"], rotate: Rotate, attend: Attend
     ) -> tuple[Float[Array, "tokens hidden"], KeyValues]:
-        attended, keys_values = self.attention(_normed(self.attention_norm, hidden), rotate, attend)
-        hidden = hidden + _normed(self.attention_post_norm, attended)
-        fed_forward = self.mlp(_normed(self.mlp_norm, hidden))
-        return hidden + _normed(self.mlp_post_norm, fed_forward), keys_values
+        normed = _normed(self.attention_norm, hidden)
+        attended, keys_values = self.attention(normed, rotate, attend)
+        after_attention = self._add(hidden, _normed(self.attention_post_norm, attended))
+        match self.parallel:
+            case "one_norm":
+                read = normed
+            case "two_norms":
+                read = _normed(self.mlp_norm, hidden)
+            case None:
+                read = _normed(self.mlp_norm, after_attention)
+        return self._add(after_attention, _normed(self.mlp_post_norm, self.mlp(read))), keys_values
+
+    def _add(
+        self, hidden: Float[Array, "tokens hidden"], output: Float[Array, "tokens hidden"]
+    ) -> Float[Array, "tokens hidden"]:
+        return hidden + (output if self.residual_scale == 1 else output * self.residual_scale)
 
 
 class Decoder(nnx.Module):
@@ -76,11 +94,12 @@ class Decoder(nnx.Module):
             rows = (config.vocab_size, config.hidden_size)
             self.embedding = init_weights(rngs, rows, dtype, in_axis=1, cut=Cut.ROWS)
         if config.learned_positions:
-            rows = (config.max_context, config.hidden_size)
+            rows = (config.position_offset + config.max_context, config.hidden_size)
             self.positions = init_weights(rngs, rows, dtype, in_axis=1, cut=Cut.WHOLE)
         self.layers = self._make_layers(dtype, rngs)
         self.norm = make_norm(config, dtype=dtype)
         self.head = init_weights(rngs, (config.hidden_size, config.vocab_size), dtype, cut=Cut.COLUMNS)
+        self.head_bias = init_bias((config.vocab_size,), dtype, cut=Cut.COLUMNS) if config.head_bias else None
 
     def __call__(
         self,
@@ -158,7 +177,8 @@ class Decoder(nnx.Module):
 
     def logits(self, hidden: Float[Array, "rows hidden"]) -> Float[Array, "rows vocab"]:
         """Next-token logits in float32, of rows that __call__ returned; each device has its tokens'."""
-        logits = cap(project(hidden, self.head[...], accumulate=jnp.float32), self.config.logit_soft_cap)
+        logits = add_bias(project(hidden, self.head[...], accumulate=jnp.float32), self.head_bias)
+        logits = cap(logits / self.config.logit_divisor, self.config.logit_soft_cap)
         columns = logits.shape[1]
         if columns * num_devices() == self.config.vocab_size:
             return logits
@@ -203,7 +223,9 @@ class Decoder(nnx.Module):
         hidden = look_up(rows, token_ids)
         if self.config.embedding_scale != 1:
             hidden = hidden * jnp.asarray(self.config.embedding_scale, hidden.dtype)  # rounded, as in training
-        return hidden + dequantize(self.positions[...][positions]) if self.config.learned_positions else hidden
+        if not self.config.learned_positions:
+            return hidden
+        return hidden + dequantize(self.positions[...][positions + self.config.position_offset])
 
 
 def _make_mlp(config: DecoderConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> GatedMLP | MLP | Experts:

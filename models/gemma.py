@@ -1,21 +1,45 @@
-"""Gemma 2 and the text part of Gemma 3 (Gemma Team 2024, 2025)."""
+"""Gemma 1 and 2, and the text part of Gemma 3 (Gemma Team 2024, 2025)."""
 
 from typing import Any, ClassVar
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
-from muxjax.models.errors import ConfigError
 from muxjax.models.family_fields import (
     read_activation,
     read_sliding_layers,
-    refuse_quantization,
     write_activation,
     write_layer_types,
 )
 from muxjax.models.llama import Llama
 from muxjax.models.registry import register_architecture
 from muxjax.models.rope import RopeConfig
-from muxjax.models.rope_fields import read_rope, read_rope_parameters, write_rope
+from muxjax.models.rope_fields import read_full_rope, read_sliding_rope, write_ropes
+from muxjax.models.text_part import TextPart
+
+
+@register_architecture("GemmaForCausalLM")
+class Gemma(Llama):
+    """Norms that multiply by 1 + scale, scaled embeddings and GeGLU."""
+
+    model_type = "gemma"
+    defaults: ClassVar = {"head_dim": 256, "max_position_embeddings": 8192, "tie_word_embeddings": True}
+
+    def read_options(self, fields: ConfigFields) -> dict[str, Any]:
+        fields.refuse("use_bidirectional_attention", False)
+        name = "hidden_activation" if "hidden_activation" in fields else "hidden_act"
+        activation = read_activation(fields, name, "gelu_pytorch_tanh")
+        bias = fields.flag("attention_bias", False)
+        return {
+            # The first checkpoints say gelu, and were trained with its approximation.
+            "activation": "gelu_tanh" if activation == "gelu" else activation,
+            "norm_adds_one": True,
+            "qkv_bias": bias,
+            "out_bias": bias,
+            "embedding_scale": fields.integer("hidden_size") ** 0.5,
+        }
+
+    def write_options(self, config: DecoderConfig) -> dict[str, Any]:
+        return {"hidden_act": write_activation(config.activation), "attention_bias": config.qkv_bias}
 
 
 @register_architecture("Gemma2ForCausalLM")
@@ -96,27 +120,19 @@ class Gemma3(Gemma2):
         "sliding_window": 4096,
         "sliding_window_pattern": 6,
     }
+    theta = 1e6
     stretches_context = False
 
     def read_rope(self, fields: ConfigFields, head_dim: int) -> RopeConfig:
-        nested = fields.section("rope_parameters")
-        of_full_layers = nested and nested.section("full_attention")
-        if of_full_layers is None:
-            return read_rope(fields, head_dim, default_theta=1e6)
-        return read_rope_parameters(of_full_layers, fields, head_dim, default_theta=1e6)
+        return read_full_rope(fields, head_dim, default_theta=self.theta)
 
     def read_options(self, fields: ConfigFields) -> dict[str, Any]:
         theta = fields.number("rope_local_base_freq", 10_000.0)
-        nested = fields.section("rope_parameters")
-        of_sliding_layers = nested and nested.section("sliding_attention")
-        rope = RopeConfig(theta)
-        if of_sliding_layers is not None:
-            rope = read_rope_parameters(of_sliding_layers, fields, fields.integer("head_dim"), default_theta=theta)
         return {
             **super().read_options(fields),
             "attention_soft_cap": None,  # transformers reads the field and does not use it
             "qk_norm": "head",
-            "sliding_rope": rope,
+            "sliding_rope": read_sliding_rope(fields, fields.integer("head_dim"), default_theta=theta),
         }
 
     def sliding_layers(self, fields: ConfigFields) -> tuple[int, ...]:
@@ -124,29 +140,11 @@ class Gemma3(Gemma2):
         return tuple(layer for layer in range(fields.integer("num_hidden_layers")) if (layer + 1) % pattern)
 
     def write_options(self, config: DecoderConfig) -> dict[str, Any]:
-        if config.rope is None or config.sliding_rope is None:
-            raise ConfigError("Gemma 3 has a rotary embedding for either kind of layer")
-        kinds = {"full_attention": config.rope, "sliding_attention": config.sliding_rope}
-        ropes = {kind: write_rope(rope, config.head_dim) for kind, rope in kinds.items()}
-        return {**super().write_options(config), "rope_parameters": ropes}
+        return {**super().write_options(config), "rope_parameters": write_ropes(config)}
 
 
 @register_architecture("Gemma3ForConditionalGeneration")
-class Gemma3Text(Gemma3):
-    """The text part of a Gemma 3 that also sees: the vision tower is left out."""
+class Gemma3Text(TextPart, Gemma3):
+    """The text part of a Gemma 3 that also sees."""
 
-    prefix = "language_model.model."
-    head = "language_model.lm_head.weight"
-
-    def read_config(self, fields: ConfigFields) -> DecoderConfig:
-        refuse_quantization(fields)
-        text = fields.section("text_config")
-        if text is None:
-            raise ConfigError("text_config is missing")
-        return super().read_config(text)
-
-    def write_config(self, config: DecoderConfig) -> dict[str, Any]:
-        return {"model_type": "gemma3", "text_config": super().write_config(config)}
-
-    def ignores(self, tensor: str, config: DecoderConfig) -> bool:
-        return tensor.startswith(("vision_tower.", "multi_modal_projector.")) or super().ignores(tensor, config)
+    whole_model_type = "gemma3"

@@ -25,6 +25,11 @@ class LayerPlace:
     experts: ExpertsConfig | None
 
     @classmethod
+    def outside(cls) -> "LayerPlace":
+        """The place of what is in no layer."""
+        return cls("", (), None)
+
+    @classmethod
     def of(cls, config: DecoderConfig, layer: int) -> "LayerPlace":
         """The place of a layer, counted from 0."""
         experts = config.layers[layer].experts
@@ -39,6 +44,27 @@ def qkv_parts(config: DecoderConfig) -> Mapping[str, tuple[int, Index]]:
     """The widths of queries, keys and values, and where they are among [kv_heads, queries_per_kv + 2, dim]."""
     queries, keys = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     return {"q": (queries, (ALL, slice(-2))), "k": (keys, (ALL, -2)), "v": (keys, (ALL, -1))}
+
+
+def norm_slots(config: DecoderConfig, place: LayerPlace, norm: str, name: str) -> Slots:
+    """The tensors of one of the configuration's norms, which a checkpoint calls `name`."""
+    slots: Slots = {f"{name}.weight": place.slot(f"{norm}.scale", (config.hidden_size,))}
+    if config.norm == "layer":
+        slots[f"{name}.bias"] = place.slot(f"{norm}.bias", (config.hidden_size,))
+    return slots
+
+
+def plain_mlp_slots(config: DecoderConfig, place: LayerPlace, up: str, down: str) -> Slots:
+    """The tensors of a feed-forward block without a gate."""
+    hidden, inner = config.hidden_size, config.intermediate_size
+    slots: Slots = {
+        f"{up}.weight": place.slot("mlp.up", (inner, hidden), transpose=True),
+        f"{down}.weight": place.slot("mlp.down", (hidden, inner), transpose=True),
+    }
+    if config.mlp_bias:
+        slots[f"{up}.bias"] = place.slot("mlp.up_bias", (inner,))
+        slots[f"{down}.bias"] = place.slot("mlp.down_bias", (hidden,))
+    return slots
 
 
 def expert_slots(config: DecoderConfig, place: LayerPlace, block: str, names: Mapping[str, str]) -> Slots:

@@ -10,7 +10,7 @@ from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
 from muxjax.models.family_fields import read_activation, read_heads, refuse_quantization, write_activation
-from muxjax.models.layer_slots import ALL, LayerPlace, Slots, qkv_parts
+from muxjax.models.layer_slots import ALL, LayerPlace, Slots, norm_slots, qkv_parts
 from muxjax.models.registry import Architecture, register_architecture
 from muxjax.models.rope import RopeConfig
 from muxjax.models.rope_fields import original_context, read_rope, stretched_context, write_rope
@@ -26,7 +26,12 @@ class Llama(Architecture):
         defaults: what Hugging Face takes for fields that config.json leaves out.
         norms: which of a layer's norms there are, and their names in a checkpoint.
         prefix: of the names of a checkpoint's tensors.
+        embedding: the name of the embedding.
+        final_norm: the name of the norm after all layers.
+        out: the name of attention's output projection.
         head: the name of the output projection.
+        norm_eps: config.json's name of what norms add.
+        theta: RoPE's base where config.json leaves it out.
         stretches_context: whether max_position_embeddings is what linear and dynamic RoPE scaling start from.
     """
 
@@ -37,7 +42,12 @@ class Llama(Architecture):
         "mlp_norm": "post_attention_layernorm",
     }
     prefix: ClassVar[str] = "model."
+    embedding: ClassVar[str] = "embed_tokens"
+    final_norm: ClassVar[str] = "norm"
+    out: ClassVar[str] = "o_proj"
     head: ClassVar[str] = "lm_head.weight"
+    norm_eps: ClassVar[str] = "rms_norm_eps"
+    theta: ClassVar[float] = 10_000.0
     stretches_context: ClassVar[bool] = True
 
     def read_config(self, fields: ConfigFields) -> DecoderConfig:
@@ -54,7 +64,7 @@ class Llama(Architecture):
             num_kv_heads=heads.num_kv_heads,
             head_dim=heads.head_dim,
             max_context=stretched_context(fields, rope if self.stretches_context else None),
-            norm_eps=fields.number("rms_norm_eps", 1e-6),
+            norm_eps=fields.number(self.norm_eps, 1e-6),
             rope=rope,
             tie_embeddings=fields.flag("tie_word_embeddings", False),
             **self.read_options(fields),
@@ -65,7 +75,7 @@ class Llama(Architecture):
         for place in (fields, fields.section("rope_parameters"), fields.section("rope_scaling")):
             if place is not None:
                 place.refuse("partial_rotary_factor", 1)
-        return read_rope(fields, head_dim)
+        return read_rope(fields, head_dim, default_theta=self.theta)
 
     def read_options(self, fields: ConfigFields) -> dict[str, Any]:
         """The options of DecoderConfig in which the family differs from Llama's first version."""
@@ -92,7 +102,7 @@ class Llama(Architecture):
             "max_position_embeddings": original_context(
                 config.max_context, config.rope if self.stretches_context else None
             ),
-            "rms_norm_eps": config.norm_eps,
+            self.norm_eps: config.norm_eps,
             "rope_parameters": write_rope(config.rope, config.head_dim),
             "tie_word_embeddings": config.tie_embeddings,
             **self.write_options(config),
@@ -109,11 +119,10 @@ class Llama(Architecture):
     def tensor_slots(self, config: DecoderConfig) -> Slots:
         vocab, hidden = config.vocab_size, config.hidden_size
         head = TensorSlot("head", (vocab, hidden), transpose=True)
-        slots: Slots = {f"{self.prefix}norm.weight": TensorSlot("norm.scale", (hidden,))}
-        if config.tie_embeddings:
-            slots[f"{self.prefix}embed_tokens.weight"] = head
-        else:
-            slots[f"{self.prefix}embed_tokens.weight"] = TensorSlot("embedding", (vocab, hidden))
+        slots = norm_slots(config, LayerPlace.outside(), "norm", f"{self.prefix}{self.final_norm}")
+        embedding = f"{self.prefix}{self.embedding}.weight"
+        slots[embedding] = head if config.tie_embeddings else TensorSlot("embedding", (vocab, hidden))
+        if not config.tie_embeddings:
             slots[self.head] = head
         for layer in range(config.num_layers):
             of_layer = self.layer_slots(config, LayerPlace.of(config, layer))
@@ -122,9 +131,9 @@ class Llama(Architecture):
 
     def layer_slots(self, config: DecoderConfig, place: LayerPlace) -> Slots:
         """The tensors of one layer, by their names in it."""
-        norms: Slots = {
-            f"{name}.weight": place.slot(f"{norm}.scale", (config.hidden_size,)) for norm, name in self.norms.items()
-        }
+        norms: Slots = {}
+        for norm, name in self.norms.items():
+            norms |= norm_slots(config, place, norm, name)
         return norms | self.attention_slots(config, place) | self.mlp_slots(config, place)
 
     def attention_slots(self, config: DecoderConfig, place: LayerPlace) -> Slots:
@@ -135,14 +144,14 @@ class Llama(Architecture):
             for name, (size, index) in parts.items()
         }
         queries, keys = parts["q"][0], parts["k"][0]
-        slots["self_attn.o_proj.weight"] = place.slot("attention.out", (hidden, queries), transpose=True)
+        slots[f"self_attn.{self.out}.weight"] = place.slot("attention.out", (hidden, queries), transpose=True)
         if config.qkv_bias:
             slots |= {
                 f"self_attn.{name}_proj.bias": place.slot("attention.qkv_bias", (size,), index)
                 for name, (size, index) in parts.items()
             }
         if config.out_bias:
-            slots["self_attn.o_proj.bias"] = place.slot("attention.out_bias", (hidden,))
+            slots[f"self_attn.{self.out}.bias"] = place.slot("attention.out_bias", (hidden,))
         if config.qk_norm is not None:
             widths = (queries, keys) if config.qk_norm == "full" else (config.head_dim, config.head_dim)
             slots["self_attn.q_norm.weight"] = place.slot("attention.qk_norm.queries.scale", (widths[0],))

@@ -9,6 +9,7 @@ from muxjax.models.family_fields import read_activation, write_activation
 from muxjax.models.layer_slots import LayerPlace, Slots, expert_slots
 from muxjax.models.llama import Llama
 from muxjax.models.registry import register_architecture
+from muxjax.models.text_part import TextPart
 
 
 @register_architecture("MistralForCausalLM")
@@ -26,6 +27,13 @@ class Mistral(Llama):
 
     def write_options(self, config: DecoderConfig) -> dict[str, Any]:
         return {"hidden_act": write_activation(config.activation), "sliding_window": config.sliding_window}
+
+
+@register_architecture("Mistral3ForConditionalGeneration")
+class Mistral3Text(TextPart, Mistral):
+    """The text part of a Mistral Small that also sees."""
+
+    whole_model_type = "mistral3"
 
 
 @register_architecture("MixtralForCausalLM")

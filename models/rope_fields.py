@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
 from muxjax.models.rope import RopeConfig
@@ -38,6 +39,28 @@ def read_rope_parameters(
     )
 
 
+def read_full_rope(fields: ConfigFields, head_dim: int, *, default_theta: float) -> RopeConfig:
+    """The rotation of layers that see everything, where those with a window may have another."""
+    parameters = _parameters_of(fields, "full_attention")
+    if parameters is None:
+        return read_rope(fields, head_dim, default_theta=default_theta)
+    theta = fields.number("rope_theta", default_theta)
+    return read_rope_parameters(parameters, fields, head_dim, default_theta=theta)
+
+
+def read_sliding_rope(fields: ConfigFields, head_dim: int, *, default_theta: float) -> RopeConfig:
+    """The rotation of layers with a window, which is not scaled unless rope_parameters says so."""
+    parameters = _parameters_of(fields, "sliding_attention")
+    if parameters is None:
+        return RopeConfig(default_theta)
+    return read_rope_parameters(parameters, fields, head_dim, default_theta=default_theta)
+
+
+def _parameters_of(fields: ConfigFields, kind: str) -> ConfigFields | None:
+    by_kind = fields.section("rope_parameters")
+    return by_kind and by_kind.section(kind)
+
+
 def stretched_context(fields: ConfigFields, rope: RopeConfig | None) -> int:
     """The most tokens of a sequence: max_position_embeddings, stretched by a RoPE whose scaling comes on top of it."""
     context = fields.integer("max_position_embeddings")
@@ -65,6 +88,14 @@ def write_rope(rope: RopeConfig, head_dim: int) -> dict[str, Any]:
     if rope.rotary_dim is not None:
         fields["partial_rotary_factor"] = rope.rotary_dim / head_dim
     return fields | _write_scaling(rope.scaling)
+
+
+def write_ropes(config: DecoderConfig) -> dict[str, Any]:
+    """The rope_parameters of a model whose layers with a window have a rotation of their own."""
+    if config.rope is None or config.sliding_rope is None:
+        raise ConfigError("this family has a rotary embedding for either kind of layer")
+    kinds = {"full_attention": config.rope, "sliding_attention": config.sliding_rope}
+    return {kind: write_rope(rope, config.head_dim) for kind, rope in kinds.items()}
 
 
 def _rotary_dim(parameters: ConfigFields, fields: ConfigFields, head_dim: int) -> int | None:
