@@ -25,11 +25,14 @@ from muxjax.models.spread import Spread, make_mesh
 from tests.models.checkpoints import TINY, read_golden, write_golden
 from tests.models.test_extending import FILES
 
-# Fewer KV heads than devices, with their norms over all heads; sizes that the devices do not divide; biases; experts.
+# Fewer KV heads than devices, with their norms over all heads; sizes that the devices do not divide; biases, that of
+# the head too; attention and MLP side by side; experts.
 CASES: list[tuple[str, dict[str, Any], int, Any]] = [
     ("eight_queries_on_one_kv_head_of_80", {}, 8, "int8"),
     ("olmo2", {"num_key_value_heads": 1}, 2, None),
     ("gpt2", {"n_inner": 75}, 4, "int8"),
+    ("phi_tied", {}, 2, "int8"),
+    ("gpt_neox", {}, 4, None),
     ("qwen3_moe_with_dense_layers", {"moe_intermediate_size": 21}, 2, "int8"),
 ]
 

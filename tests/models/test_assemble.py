@@ -30,7 +30,7 @@ def leaves(decoder: nnx.Module) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1000, assemble._BLOCK_BYTES], ids=["a row", "some rows", "whole"])
-@pytest.mark.parametrize("name", ["phi3_short_of_its_original_context", "gpt2", "qwen3_moe_with_dense_layers"])
+@pytest.mark.parametrize("name", ["phi3_tied_short_of_its_original_context", "gpt2", "qwen3_moe_with_dense_layers"])
 def test_blocks_of_any_size_give_the_same_parameters_and_the_same_tensors_back(
     name: str, block_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.errors import ConfigError
@@ -81,6 +83,9 @@ def test_phi3_scales_by_two_sets_of_factors(tmp_path: Path, kind: dict[str, str]
         ("Gemma2ForCausalLM", {"layer_types": ["full_attention", "sliding_attention"]}, (1,)),
         ("Gemma3ForCausalLM", {}, (0, 1)),
         ("Gemma3ForCausalLM", {"sliding_window_pattern": 2}, (0,)),
+        ("Olmo3ForCausalLM", {}, (0, 1)),
+        ("SmolLM3ForCausalLM", {"sliding_window": 8, "no_rope_layer_interval": 2}, ()),
+        ("SmolLM3ForCausalLM", {"sliding_window": 8, "no_rope_layer_interval": 2, "use_sliding_window": True}, (1,)),
     ],
 )
 def test_which_layers_have_a_window(
@@ -97,6 +102,25 @@ def test_a_null_is_no_cap_and_what_is_left_out_has_the_familys_default(tmp_path:
     assert (config.attention_soft_cap, config.logit_soft_cap, config.head_dim) == (None, 30.0, 256)
     assert config.tie_embeddings
     assert config.attention_scale == 256**-0.5
+
+
+def test_gemmas_gelu_is_its_approximation(tmp_path: Path) -> None:
+    for names in ({"hidden_act": "gelu"}, {"hidden_act": "gelu", "hidden_activation": None}, {}):
+        assert read(tmp_path, "GemmaForCausalLM", **names).activation == "gelu_tanh"
+
+
+@pytest.mark.parametrize(("layers", "unrotated"), [("left out", ()), ([0, 1], (0,)), ([1, 0, 1, 0], (1,))])
+def test_smollm3_leaves_layers_unrotated(tmp_path: Path, layers: Any, unrotated: tuple[int, ...]) -> None:
+    config = read(tmp_path, "SmolLM3ForCausalLM", no_rope_layers=layers)
+    assert config.unrotated_layers == unrotated
+    assert [layer.rope is None for layer in config.layers] == [layer in unrotated for layer in range(2)]
+
+
+def test_olmo3_scales_only_the_rope_of_layers_that_see_everything(tmp_path: Path) -> None:
+    scaling = {"rope_type": "yarn", "factor": 2.0, "attention_factor": 1.5}
+    config = read(tmp_path, "Olmo3ForCausalLM", num_hidden_layers=4, rope_theta=5e5, rope_scaling=scaling)
+    plain = RopeConfig(5e5)
+    assert [layer.rope for layer in config.layers] == [plain] * 3 + [RopeConfig(5e5, YarnScaling(2.0, 64, 1.5))]
 
 
 def test_gemma3_in_transformers_4_words(tmp_path: Path) -> None:
@@ -131,6 +155,27 @@ def test_gpt2_as_first_published(tmp_path: Path) -> None:
         for name, tensors in (("first", bare), ("now", tensors))
     )
     np.testing.assert_array_equal(first.layers.attention.qkv[...], now.layers.attention.qkv[...])
+
+
+@pytest.mark.parametrize(
+    ("case", "renamed"),
+    [
+        ("opt", ("model.decoder.", "decoder.")),
+        ("mistral3_text_of_a_model_that_sees", ("language_model.model.", "model.language_model.")),
+        ("mistral3_text_of_a_model_that_sees", ("language_model.lm_head.", "lm_head.")),
+        ("gpt_neox", ("embed_out.", "lm_head.")),
+    ],
+)
+def test_tensors_by_their_other_names(tmp_path: Path, case: str, renamed: tuple[str, str]) -> None:
+    golden = read_golden(case)
+    tensors = seeded_tensors(golden["config"], golden["seed"])
+    others = {name.replace(*renamed): tensor for name, tensor in tensors.items()}
+    assert others.keys() != tensors.keys()
+    model, same = (
+        load_model(write_checkpoint(tmp_path / name, golden["config"], tensors), dtype=jnp.float32).decoder
+        for name, tensors in (("ours", tensors), ("others", others))
+    )
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(model), nnx.state(same))
 
 
 REFUSED = {
@@ -194,6 +239,15 @@ REFUSED = {
         {"mlp_only_layers": [-1]},
         "mlp_only_layers must be a list of whole",
     ),
+    "norms of queries and keys": ("PhiForCausalLM", {"qk_layernorm": True, "head_dim": 8}, "qk_layernorm is True"),
+    "norms after": ("OPTForCausalLM", {"do_layer_norm_before": False}, "do_layer_norm_before is False"),
+    "embeddings of another width": ("OPTForCausalLM", {"word_embed_proj_dim": 12}, "word_embed_proj_dim is 12"),
+    "rotation of too few layers": ("SmolLM3ForCausalLM", {"no_rope_layers": [1]}, "no_rope_layers must say of each"),
+    "window of SmolLM3 switched off": (
+        "SmolLM3ForCausalLM",
+        {"layer_types": ["full_attention", "sliding_attention"]},
+        "sliding layers need a sliding_window",
+    ),
     "scaled by depth": (
         "GPT2LMHeadModel",
         {"scale_attn_by_inverse_layer_idx": True},
@@ -215,6 +269,6 @@ def test_refuses_by_name(tmp_path: Path, case: str) -> None:
 def test_an_unknown_architecture_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'MambaForCausalLM' is not known") as caught:
         read(tmp_path, "MambaForCausalLM")
-    for known in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma2", "Gemma3", "Phi3", "Olmo2"):
+    for known in ("Llama", "Mistral", "Mixtral", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Phi", "OPT", "Granite"):
         assert f"{known}ForCausalLM" in str(caught.value)
     assert "GPT2LMHeadModel" in str(caught.value)

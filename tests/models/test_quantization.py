@@ -72,7 +72,17 @@ def test_a_model_is_quantized_while_it_is_loaded(checkpoint: Path, tmp_path: Pat
     assert taken == weight_bytes(checkpoint, dtype=jnp.float32, quantization="int8")
 
 
-FAMILIES = ("gpt2", "gemma3_with_two_ropes", "mixtral", "qwen3_moe_with_dense_layers", "olmo2")
+FAMILIES = (
+    "gpt2",
+    "gemma3_with_two_ropes",
+    "mixtral",
+    "qwen3_moe_with_dense_layers",
+    "olmo2",
+    "phi",
+    "gpt_neox",
+    "opt",
+    "granite",
+)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -14,7 +14,16 @@ from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
 from tests.models.tokenizers_for_tests import byte_level, load
 
 GOLDEN = Path(__file__).parents[1] / "oracle/golden"
-FAMILIES = ("gpt2", "phi3_short_of_its_original_context", "qwen3_moe_with_dense_layers", "gemma2_without_caps_untied")
+FAMILIES = (
+    "gpt2",
+    "phi3_tied_short_of_its_original_context",
+    "qwen3_moe_with_dense_layers",
+    "gemma2_without_caps_untied",
+    "phi",
+    "gpt_neox",
+    "opt",
+    "mistral3_text_of_a_model_that_sees",
+)
 CASES = {"untied": TINY, "tied": {**TINY, "tie_word_embeddings": True}}
 CASES |= {name: json.loads((GOLDEN / f"{name}.json").read_text())["config"] for name in FAMILIES}
 

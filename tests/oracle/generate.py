@@ -17,27 +17,34 @@ from typing import Any
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
-from tests.oracle.cases import CASES, DEFAULTS, seeded_prompt, seeded_tensor
+from tests.oracle.cases import CASES, DEFAULTS, VOCABULARY, seeded_prompt, seeded_tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 MOST_ROWS, MOST_COLUMNS = 12, 24  # of the logits that are kept
-COMMON = {"max_position_embeddings": 512, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 512,
+    "bos_token_id": None,
+    "eos_token_id": None,
+    "pad_token_id": None,
+}
 CLEAR = 1e-3  # how far the chosen token must be ahead, so that rounding cannot change it
 
 
 def build(case: Mapping[str, Any], seed: int, directory: Path) -> PreTrainedModel:
     """The case's model in float32, saved to a directory, its weights seeded by the names that they have there."""
     config = AutoConfig.for_model(case["model_type"], **{**COMMON, **case["config"]})
-    AutoModelForCausalLM.from_config(config).save_pretrained(directory, max_shard_size="60KB")
+    auto = AutoModelForImageTextToText if "vision_config" in case["config"] else AutoModelForCausalLM
+    auto.from_config(config).save_pretrained(directory, max_shard_size="60KB")
     for path in directory.glob("*.safetensors"):
         tensors = {
             name: torch.from_numpy(seeded_tensor(name, tuple(tensor.shape), seed))
             for name, tensor in load_file(path).items()
         }
         save_file(tensors, path, metadata={"format": "pt"})
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    return auto.from_pretrained(directory, dtype=torch.float32).eval()
 
 
 @torch.no_grad()

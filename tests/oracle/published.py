@@ -83,6 +83,13 @@ _OLMO2 = {
     "num_hidden_layers": 32, "num_key_value_heads": 32, "rms_norm_eps": 1e-06, "rope_scaling": None,
     "rope_theta": 500000, "tie_word_embeddings": False, "torch_dtype": "float32", "vocab_size": 100352,
 }  # fmt: skip
+_GEMMA = {
+    "architectures": ["GemmaForCausalLM"], "attention_bias": False, "head_dim": 256, "hidden_act": "gelu",
+    "hidden_activation": None, "hidden_size": 2048, "intermediate_size": 16384, "max_position_embeddings": 8192,
+    "model_type": "gemma", "num_attention_heads": 8, "num_hidden_layers": 18, "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-06, "rope_scaling": None, "rope_theta": 10000.0, "torch_dtype": "bfloat16",
+    "vocab_size": 256000,
+}  # fmt: skip
 _GEMMA2 = {
     "architectures": ["Gemma2ForCausalLM"], "attention_bias": False, "attn_logit_softcapping": 50.0,
     "cache_implementation": "hybrid", "final_logit_softcapping": 30.0, "head_dim": 256,
@@ -114,6 +121,38 @@ _GPT2 = {
     "model_type": "gpt2", "n_ctx": 1024, "n_embd": 768, "n_head": 12, "n_layer": 12, "n_positions": 1024,
     "summary_use_proj": True, "vocab_size": 50257,
     "task_specific_params": {"text-generation": {"do_sample": True, "max_length": 50}},
+}  # fmt: skip
+_GRANITE = {
+    **_LLAMA, "architectures": ["GraniteForCausalLM"], "attention_multiplier": 0.015625, "embedding_multiplier": 12.0,
+    "hidden_size": 2048, "intermediate_size": 8192, "logits_scaling": 8.0, "model_type": "granite",
+    "num_hidden_layers": 40, "num_key_value_heads": 8, "residual_multiplier": 0.22, "rope_scaling": None,
+    "rope_theta": 5000000.0, "tie_word_embeddings": True, "vocab_size": 49155,
+}  # fmt: skip
+_STARCODER2 = {
+    "architectures": ["Starcoder2ForCausalLM"], "hidden_act": "gelu_pytorch_tanh", "hidden_size": 3072,
+    "intermediate_size": 12288, "max_position_embeddings": 16384, "mlp_type": "default", "model_type": "starcoder2",
+    "norm_epsilon": 1e-05, "norm_type": "layer_norm", "num_attention_heads": 24, "num_hidden_layers": 30,
+    "num_key_value_heads": 2, "rope_theta": 999999.4420358813, "sliding_window": 4096, "use_bias": True,
+    "vocab_size": 49152,
+}  # fmt: skip
+_PHI = {
+    "architectures": ["PhiForCausalLM"], "hidden_act": "gelu_new", "hidden_size": 2560, "intermediate_size": 10240,
+    "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "model_type": "phi", "num_attention_heads": 32,
+    "num_hidden_layers": 32, "num_key_value_heads": None, "partial_rotary_factor": 0.4, "qk_layernorm": False,
+    "rope_scaling": None, "rope_theta": 10000.0, "tie_word_embeddings": False, "torch_dtype": "float16",
+    "vocab_size": 51200,
+}  # fmt: skip
+_OPT = {
+    "_remove_final_layer_norm": False, "activation_dropout": 0.0, "activation_function": "relu",
+    "architectures": ["OPTForCausalLM"], "do_layer_norm_before": True, "ffn_dim": 3072, "hidden_size": 768,
+    "max_position_embeddings": 2048, "model_type": "opt", "num_attention_heads": 12, "num_hidden_layers": 12,
+    "pad_token_id": 1, "prefix": "</s>", "torch_dtype": "float16", "vocab_size": 50272, "word_embed_proj_dim": 768,
+}  # fmt: skip
+_PYTHIA = {
+    "architectures": ["GPTNeoXForCausalLM"], "hidden_act": "gelu", "hidden_size": 512, "intermediate_size": 2048,
+    "layer_norm_eps": 1e-05, "max_position_embeddings": 2048, "model_type": "gpt_neox", "num_attention_heads": 8,
+    "num_hidden_layers": 6, "rotary_emb_base": 10000, "rotary_pct": 0.25, "tie_word_embeddings": False,
+    "torch_dtype": "float16", "use_parallel_residual": True, "vocab_size": 50304,
 }  # fmt: skip
 _GPT2_LARGER = {**_GPT2, "n_special": 0, "output_past": True, "predict_special_tokens": True}
 
@@ -285,6 +324,67 @@ PUBLISHED: Mapping[str, Published] = {
     "GPT-2 medium": Published(354_823_168, {**_GPT2_LARGER, "n_embd": 1024, "n_head": 16, "n_layer": 24}),
     "GPT-2 large": Published(774_030_080, {**_GPT2_LARGER, "n_embd": 1280, "n_head": 20, "n_layer": 36}),
     "GPT-2 XL": Published(1_557_611_200, {**_GPT2_LARGER, "n_embd": 1600, "n_head": 25, "n_layer": 48}),
+    "Gemma-2B": Published(2_506_172_416, _GEMMA),
+    "Gemma-7B": Published(8_537_680_896, {
+        **_GEMMA, "hidden_size": 3072, "intermediate_size": 24576, "num_attention_heads": 16, "num_hidden_layers": 28,
+        "num_key_value_heads": 16,
+    }),
+    "OLMo-3-7B": Published(7_298_011_136, {
+        **_OLMO2, "architectures": ["Olmo3ForCausalLM"],
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"] * 8,
+        "max_position_embeddings": 65536, "model_type": "olmo3", "sliding_window": 4096, "vocab_size": 100278,
+        "rope_scaling": {
+            "attention_factor": 1.2079441541679836, "beta_fast": 32.0, "beta_slow": 1.0, "factor": 8.0,
+            "original_max_position_embeddings": 8192, "rope_type": "yarn",
+        },
+    }),
+    "SmolLM3-3B": Published(3_075_098_624, {
+        **_LLAMA, "architectures": ["SmolLM3ForCausalLM"], "hidden_size": 2048, "layer_types": ["full_attention"] * 36,
+        "max_position_embeddings": 65536, "max_window_layers": 28, "model_type": "smollm3",
+        "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0] * 9, "num_attention_heads": 16,
+        "num_hidden_layers": 36, "num_key_value_heads": 4, "rms_norm_eps": 1e-06, "rope_scaling": None,
+        "rope_theta": 5000000.0, "sliding_window": None, "tie_word_embeddings": True, "use_sliding_window": False,
+    }),
+    "Granite-3.1-2B": Published(2_533_531_648, _GRANITE),
+    "Granite-3.1-8B": Published(8_170_848_256, {
+        **_GRANITE, "attention_multiplier": 0.0078125, "hidden_size": 4096, "intermediate_size": 12800,
+        "logits_scaling": 16.0, "rope_theta": 10000000.0,
+    }),
+    "StarCoder2-3B": Published(3_030_371_328, _STARCODER2),
+    "StarCoder2-7B": Published(7_173_923_840, {
+        **_STARCODER2, "hidden_size": 4608, "intermediate_size": 18432, "num_attention_heads": 36,
+        "num_hidden_layers": 32, "num_key_value_heads": 4, "rope_theta": 1000000,
+    }),
+    "Phi-1.5": Published(1_418_270_720, {
+        **_PHI, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24, "partial_rotary_factor": 0.5,
+    }),
+    "Phi-2": Published(2_779_683_840, _PHI),
+    "OPT-125M": Published(125_239_296, _OPT),
+    "OPT-6.7B": Published(6_658_473_984, {
+        **_OPT, "ffn_dim": 16384, "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32,
+        "word_embed_proj_dim": 4096,
+    }),
+    "Pythia-70M": Published(70_426_624, _PYTHIA),
+    "GPT-NeoX-20B": Published(20_554_567_680, {
+        **_PYTHIA, "attention_probs_dropout_prob": 0, "hidden_act": "gelu_fast", "hidden_size": 6144,
+        "intermediate_size": 24576, "num_attention_heads": 64, "num_hidden_layers": 44, "vocab_size": 50432,
+    }),
+    "Mistral-Small-3.1-24B": Published(23_572_403_200, {
+        "architectures": ["Mistral3ForConditionalGeneration"], "image_token_index": 10, "model_type": "mistral3",
+        "multimodal_projector_bias": False, "projector_hidden_act": "gelu", "spatial_merge_size": 2,
+        "text_config": {
+            "head_dim": 128, "hidden_act": "silu", "hidden_size": 5120, "intermediate_size": 32768,
+            "max_position_embeddings": 131072, "model_type": "mistral", "num_attention_heads": 32,
+            "num_hidden_layers": 40, "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 1000000000.0,
+            "sliding_window": None, "vocab_size": 131072,
+        },
+        "vision_config": {
+            "head_dim": 64, "hidden_act": "silu", "hidden_size": 1024, "image_size": 1540, "intermediate_size": 4096,
+            "model_type": "pixtral", "num_attention_heads": 16, "num_channels": 3, "num_hidden_layers": 24,
+            "patch_size": 14, "rope_theta": 10000.0,
+        },
+        "tie_word_embeddings": False, "vision_feature_layer": -1,  # the first: for transformers 5, which would tie them
+    }),
 }  # fmt: skip
 
 

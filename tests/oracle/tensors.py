@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
@@ -25,8 +25,9 @@ def tensors_of(config: Mapping[str, Any]) -> dict[str, list[Any]]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory, "config.json").write_text(json.dumps(dict(config)))
         read = AutoConfig.from_pretrained(directory)
+    auto = AutoModelForImageTextToText if "vision_config" in config else AutoModelForCausalLM
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(read)
+        model = auto.from_config(read)
     state = remove_tied_weights_from_state_dict(model.state_dict(), model)
     return numberless({name: tuple(tensor.shape) for name, tensor in revert_weight_conversion(model, state).items()})
 
