@@ -34,6 +34,17 @@ def project(
     return jnp.tensordot(inputs, weights, axes=1, preferred_element_type=accumulate)
 
 
+def project_one(
+    inputs: Float[Array, "tokens in"], stack: Weights, index: Int[Array, ""]
+) -> Float[Array, "tokens *out"]:
+    """inputs @ stack[index], where the stack is [groups, in, *out]."""
+    if not isinstance(stack, Int8Weights):
+        return project(inputs, stack[index])
+    groups, inner, *out = stack.shape
+    values, scales = stack.values.reshape(groups, inner, -1), stack.scales.reshape(groups, -1)
+    return int8_matmul(inputs, values, scales, index).reshape(-1, *out)
+
+
 def project_grouped(
     inputs: Float[Array, "tokens in"], weights: Weights, group_sizes: Int[Array, " groups"]
 ) -> Float[Array, "tokens out"]:

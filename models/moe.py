@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from muxjax.models.collectives import sum_over_devices
 from muxjax.models.config import DecoderConfig, ExpertsConfig
-from muxjax.models.linear import init_weights, project, project_grouped
+from muxjax.models.linear import init_weights, project, project_grouped, project_one
 from muxjax.models.mlp import gate
 from muxjax.models.sharding import Cut
 
@@ -60,8 +60,9 @@ class Experts(nnx.Module):
             is_chosen = chosen == expert
 
             def with_expert() -> Float[Array, "tokens hidden"]:
-                gate_up = project(hidden, self.gate_up[expert])
-                outputs = project(gate(self.activation, gate_up[:, 0], gate_up[:, 1]), self.down[expert])
+                gate_up = project_one(hidden, self.gate_up[...], expert)
+                gated = gate(self.activation, gate_up[:, 0], gate_up[:, 1])
+                outputs = project_one(gated, self.down[...], expert)
                 weight = jnp.where(is_chosen, weights, 0).sum(axis=1, keepdims=True)
                 return total + weight * outputs.astype(jnp.float32)
 

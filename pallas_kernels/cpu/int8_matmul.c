@@ -1,4 +1,4 @@
-// Rows times a matrix of int8 weights. A panel of weights after the other becomes float32 in the nearest cache and is
+// Rows times a matrix of int8 weights, one of a stack. A panel of weights after the other becomes float32 in the nearest cache and is
 // multiplied with all rows there, so that a weight is read and converted once, however many rows there are.
 
 #include "element.h"
@@ -116,19 +116,24 @@ static void multiply(const void *shared, int64_t item) {
 
 XLA_FFI_Error *muxjax_int8_matmul(XLA_FFI_CallFrame *frame) {
   if (is_metadata_query(frame)) return answer_metadata_query(frame);
-  if (frame->args.size != 3 || frame->rets.size != 1) return invalid(frame, "int8_matmul: takes 3 arguments");
-  const XLA_FFI_Buffer *rows = argument(frame, 0), *weights = argument(frame, 1), *output = result(frame, 0);
+  if (frame->args.size != 4 || frame->rets.size != 1) return invalid(frame, "int8_matmul: takes 4 arguments");
+  const XLA_FFI_Buffer *rows = argument(frame, 0), *weights = argument(frame, 1), *scales = argument(frame, 2);
+  const XLA_FFI_Buffer *output = result(frame, 0);
+  const int64_t inner = weights->dims[1], columns = weights->dims[2];
+  const int32_t group = *(const int32_t *)argument(frame, 3)->data;
+  if (group < 0 || group >= weights->dims[0])
+    return invalid(frame, "int8_matmul: group %d is not in 0..%d", (int)group, (int)weights->dims[0] - 1);
   struct int8_matmul m = {
       .rows = rows->data,
-      .weights = weights->data,
-      .scales = argument(frame, 2)->data,
+      .weights = (const int8_t *)weights->data + group * inner * columns,
+      .scales = (const float *)scales->data + group * columns,
       .output = output->data,
       .count = rows->dims[0],
-      .inner = rows->dims[1],
-      .columns = weights->dims[1],
+      .inner = inner,
+      .columns = columns,
   };
   if (!read_element(rows->dtype, &m.row_type) || !read_element(output->dtype, &m.output_type) ||
-      weights->dtype != XLA_FFI_DataType_S8 || argument(frame, 2)->dtype != XLA_FFI_DataType_F32)
+      weights->dtype != XLA_FFI_DataType_S8 || scales->dtype != XLA_FFI_DataType_F32)
     return invalid(frame, "int8_matmul: these dtypes are not supported");
   const int64_t items = (m.count + ROWS - 1) / ROWS * ((m.columns + COLUMNS - 1) / COLUMNS);
   parallel_for(frame, items, m.count * m.inner * m.columns / PRODUCTS_PER_THREAD, multiply, &m);

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float, Int, Int8
 
 from muxjax.pallas_kernels.implementation import Implementation, run_first_supported
 from muxjax.pallas_kernels.int8_matmul.cpu import int8_matmul_cpu
@@ -18,8 +18,9 @@ IMPLEMENTATIONS: Mapping[Implementation, Callable[..., Array]] = MappingProxyTyp
 
 def int8_matmul(
     rows: Float[Array, "rows in"],
-    values: Int8[Array, "in out"],
-    scales: Float[Array, " out"],
+    values: Int8[Array, "*groups in out"],
+    scales: Float[Array, "*groups out"],
+    group: Int[Array, ""] | None = None,
     *,
     dtype: DTypeLike | None = None,
     implementation: Implementation | None = None,
@@ -28,8 +29,9 @@ def int8_matmul(
 
     Args:
         rows: what is multiplied.
-        values: the weights, without their scales.
+        values: the weights, without their scales; with `group` a stack of them, of which one is taken.
         scales: of each output channel.
+        group: the index in the stack.
         dtype: of the result; None is that of rows.
         implementation: "cpu", "xla", or None for the best one here.
 
@@ -40,11 +42,13 @@ def int8_matmul(
         ValueError: shapes or dtypes do not fit.
         NotImplementedError: the implementation asked for does not support these inputs.
     """
-    if rows.ndim != 2 or values.ndim != 2 or rows.shape[1] != values.shape[0]:
-        raise ValueError(f"rows {rows.shape} and values {values.shape} must be [rows, in] and [in, out]")
+    if group is None:
+        values, scales, group = values[None], scales[None], jnp.int32(0)
+    if rows.ndim != 2 or values.ndim != 3 or rows.shape[1] != values.shape[1]:
+        raise ValueError(f"rows {rows.shape} and values {values.shape[1:]} must be [rows, in] and [in, out]")
     if values.dtype != jnp.int8 or scales.dtype != jnp.float32:
         raise ValueError(f"values and scales must be int8 and float32, not {values.dtype}, {scales.dtype}")
-    if scales.shape != values.shape[1:]:
-        raise ValueError(f"scales {scales.shape} must be [{values.shape[1]}] as values {values.shape}")
+    if scales.shape != (values.shape[0], values.shape[2]):
+        raise ValueError(f"scales {scales.shape[1:]} must be [{values.shape[2]}] as values {values.shape[1:]}")
     result_dtype = jnp.dtype(rows.dtype if dtype is None else dtype)
-    return run_first_supported(IMPLEMENTATIONS, implementation, rows, values, scales, dtype=result_dtype)
+    return run_first_supported(IMPLEMENTATIONS, implementation, rows, values, scales, group, dtype=result_dtype)

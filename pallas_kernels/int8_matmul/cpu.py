@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
+from jaxtyping import Array, Float, Int, Int8
 
 from muxjax.pallas_kernels.cpu.attention import DTYPES
 from muxjax.pallas_kernels.cpu.library import native_kernels, target_name
@@ -11,9 +11,14 @@ MAX_ROWS = 64  # of more, in bfloat16, XLA makes a copy and still is faster, whe
 
 
 def int8_matmul_cpu(
-    rows: Float[Array, "rows in"], values: Int8[Array, "in out"], scales: Float[Array, " out"], *, dtype: jnp.dtype
+    rows: Float[Array, "rows in"],
+    values: Int8[Array, "groups in out"],
+    scales: Float[Array, "groups out"],
+    group: Int[Array, ""],
+    *,
+    dtype: jnp.dtype,
 ) -> Float[Array, "rows out"]:
-    """See `int8_matmul`.
+    """See `int8_matmul`; the group's weights are read where they are.
 
     Raises:
         NotImplementedError: no C kernels here, or not for these dtypes or so many rows.
@@ -27,8 +32,8 @@ def int8_matmul_cpu(
         raise NotImplementedError(f"the C kernel takes at most {MAX_ROWS} rows, not {rows.shape[0]}")
     call = jax.ffi.ffi_call(
         target_name("int8_matmul"),
-        jax.ShapeDtypeStruct((rows.shape[0], values.shape[1]), dtype),
+        jax.ShapeDtypeStruct((rows.shape[0], values.shape[2]), dtype),
         vmap_method="sequential",
     )
-    product: Float[Array, "rows out"] = call(rows, values, scales)
+    product: Float[Array, "rows out"] = call(rows, values, scales, group.astype(jnp.int32))
     return product

@@ -68,11 +68,26 @@ def test_many_rows_go_to_xla() -> None:
     assert_close(int8_matmul(*inputs), int8_matmul_reference(*inputs), "float32")
 
 
-def test_weights_are_not_widened_in_memory() -> None:
-    shapes = [
-        jax.ShapeDtypeStruct(*shape) for shape in (((4, 512), "float32"), ((512, 2048), "int8"), ((2048,), "float32"))
-    ]
-    memory = compiled("cpu").lower(*shapes).compile().memory_analysis()
+@each_implementation
+def test_takes_one_of_a_stack(implementation: str) -> None:
+    stack = [make_inputs(np.random.default_rng(group), 3, 33, 130, "float32") for group in range(4)]
+    rows, values, scales = stack[0][0], *(np.stack(arrays) for arrays in list(zip(*stack, strict=True))[1:])
+    for group in range(4):
+        product = compiled(implementation)(rows, values, scales, group)
+        assert_close(product, int8_matmul_reference(rows, *stack[group][1:]), "float32")
+
+
+@pytest.mark.parametrize("group", [-1, 3])
+def test_refuses_a_group_outside(group: int) -> None:
+    stack = jnp.ones((3, 8, 5), jnp.int8), jnp.ones((3, 5))
+    with pytest.raises(jax.errors.JaxRuntimeError, match=rf"group {group} is not in 0\.\.2"):
+        compiled("cpu")(jnp.ones((1, 8)), *stack, group).block_until_ready()
+
+
+def test_weights_are_neither_copied_nor_widened_in_memory() -> None:
+    shapes = ((4, 512), "float32"), ((3, 512, 2048), "int8"), ((3, 2048), "float32"), ((), "int32")
+    arrays = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+    memory = compiled("cpu").lower(*arrays).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 512 * 2048
 
 
@@ -81,7 +96,8 @@ def test_weights_are_not_widened_in_memory() -> None:
     [
         ({"rows": jnp.ones((4, 7))}, r"rows \(4, 7\) and values \(8, 5\) must be \[rows, in\] and \[in, out\]"),
         ({"values": jnp.ones((8, 5))}, "must be int8 and float32, not float32, float32"),
-        ({"scales": jnp.ones((1, 5))}, r"scales \(1, 5\) must be \[5\] as values \(8, 5\)"),
+        ({"scales": jnp.ones(4)}, r"scales \(4,\) must be \[5\] as values \(8, 5\)"),
+        ({"group": jnp.int32(0)}, r"values \(5,\) must be"),
     ],
 )
 def test_says_what_does_not_fit(changed: dict[str, jax.Array], message: str) -> None:
