@@ -7,11 +7,15 @@ import jinja2
 
 from muxjax.models.errors import ModelError
 from muxjax.models.special_marks import MARK, SpecialTokenMarker, unmarked, without_marks
-from muxjax.models.template_sandbox import MeteredEnvironment, TooMuchWork, allowed_work, spend
+from muxjax.models.template_sandbox import MeteredEnvironment
+from muxjax.models.template_work import TooMuchWork, allowed_work, spend
 
-MAX_TEMPLATE_CHARACTERS = 1_000_000  # ten times the longest published ones
-WORK = 5_000_000  # units that a rendering may spend (see template_sandbox): some seconds
+MAX_TEMPLATE_CHARACTERS = 200_000  # ten times those of the longest published ones
+MAX_TEMPLATE_PARTS = 20_000  # and of their syntax trees
+WORK = 5_000_000  # units that a rendering may spend (see template_work)
 WORK_PER_CHARACTER = 20  # and so many more for each character of the conversation
+SECONDS = 2.0  # of processor time that it may take
+SECONDS_PER_CHARACTER = 40e-6  # and so many more for each character: some templates loop over them
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 FENCES = range(0xF0000, 0xFFFFE)  # a plane of code points that no text has a use for
 
@@ -54,15 +58,18 @@ class ChatTemplate:
         self._name = name
         self._variables = variables
         try:
-            self._template = environment.from_string(source)
-            names = {node.name for node in environment.parse(source).find_all(jinja2.nodes.Name)}
+            tree = environment.parse(source)
+            parts = [*tree.find_all(jinja2.nodes.Node)]
+            if len(parts) > MAX_TEMPLATE_PARTS:
+                raise ValueError(f"it has {len(parts)} parts; at most {MAX_TEMPLATE_PARTS} are compiled")
+            self._template = environment.from_string(tree)
         except jinja2.TemplateSyntaxError as error:
             raise ChatTemplateError(
                 f"the chat template is malformed at line {error.lineno}: {error.message}"
             ) from error
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:  # from the compiler behind Jinja's
             raise ChatTemplateError(f"the chat template cannot be compiled: {error}") from error
-        self.uses_tools = "tools" in names
+        self.uses_tools = any(isinstance(part, jinja2.nodes.Name) and part.name == "tools" for part in parts)
 
     def render(
         self,
@@ -138,9 +145,10 @@ class ChatTemplate:
             "tools": None if tools is None else list(tools),
             "add_generation_prompt": add_generation_prompt,
         }
+        characters = sum(map(len, strings([*variables.values()])))
         pieces = []
         try:
-            with allowed_work(WORK + WORK_PER_CHARACTER * sum(map(len, strings([*variables.values()])))):
+            with allowed_work(WORK + WORK_PER_CHARACTER * characters, SECONDS + SECONDS_PER_CHARACTER * characters):
                 for piece in self._template.generate(variables):
                     spend(len(piece))
                     pieces.append(piece)

@@ -2,55 +2,41 @@
 
 Jinja's own sandbox keeps a template from the process, but bounds neither its time nor its memory. Here all that can
 repeat or grow is metered: each turn of a loop and each call costs a unit of work for every part of what is repeated,
-and each character or list entry that an operation makes another one. What one rendering may spend is fixed beforehand.
+and each character or list entry that an operation makes another one. What one rendering may spend is fixed beforehand
+(see template_work).
 """
 
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import datetime
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes, pass_environment
 from jinja2.ext import Extension, loopcontrols
+from jinja2.filters import make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from muxjax.models.special_marks import SpecialTokenMarker, added_between, between, unmarked
+from muxjax.models.template_work import (
+    TooMuchWork,
+    paid,
+    paid_copy,
+    spend,
+    spend_before,
+    spend_before_format,
+    spend_before_join,
+)
 
 _CALL = 20  # units, beside those of what is called
 _MAX_EXPONENT = 64
 _MAX_BITS = 4096  # of a number
-
-
-class TooMuchWork(Exception):
-    """A template did more than it may."""
-
-
-_left: ContextVar[list[int]] = ContextVar("left")
-
-
-@contextmanager
-def allowed_work(units: int) -> Iterator[None]:
-    """What is rendered inside may do so much work, and raises TooMuchWork when it wants to do more."""
-    token = _left.set([units])
-    try:
-        yield
-    finally:
-        _left.reset(token)
-
-
-def spend(units: int) -> None:
-    """Do some of the work that the rendering may do; outside of one, as when constants are folded, it is free."""
-    left = _left.get(None)
-    if left is not None:
-        left[0] -= units
-        if left[0] < 0:
-            raise TooMuchWork
+_LEFT_OUT = ("lipsum", "urlize", "striptags", "wordwrap", "xmlattr", "pprint")  # for pages, slow on odd text
+_UNSAFE_METHODS = frozenset({"expandtabs", "translate", "maketrans", "encode", "to_bytes"})
 
 
 class MeteredEnvironment(ImmutableSandboxedEnvironment):
@@ -65,9 +51,13 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _to_json
         self.filters |= {"_marked": special_tokens.marked, "_unmarked": unmarked}
         self.filters |= {"_between": between, "_added_between": added_between}
-        self.filters = {name: _metered_function(function) for name, function in self.filters.items()}
-        self.filters |= {"_metered_loop": _MeteredLoop, "_metered": _metered, "_spend": spend}
-        self.globals["strftime_now"] = _strftime_now
+        self.filters |= {"join": _join, "sum": _sum}
+        self.filters = {name: _metered_function(name, function) for name, function in self.filters.items()}
+        self.filters |= {"_metered_loop": _MeteredLoop, "_metered": paid, "_metered_copy": paid_copy, "_spend": spend}
+        self.globals |= {"strftime_now": _metered_function("strftime_now", _strftime_now), "namespace": _Namespace}
+        for name in _LEFT_OUT:
+            self.filters.pop(name, None)
+            self.globals.pop(name, None)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -80,7 +70,18 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
         spend(_CALL)
         if isinstance(function, LoopContext) and args:  # a recursive loop
             args = (_MeteredLoop(args[0]), *args[1:])
-        return _metered(super().call(context, function, *args, **kwargs))
+        method = getattr(function, "__wrapped__", function)  # Jinja wraps `format`
+        receiver = getattr(method, "__self__", None)
+        if isinstance(receiver, str):
+            if method.__name__ == "join" and args:
+                args = ([*_MeteredLoop(args[0], 1)],)
+                spend_before_join(receiver, args[0])
+            spend_before(method.__name__, receiver, args, kwargs)
+        return paid(super().call(context, function, *args, **kwargs))
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Also not what makes much text from little and no chat template needs."""
+        return attr not in _UNSAFE_METHODS and super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """What can make much from little is refused before it is done."""
@@ -90,10 +91,12 @@ class MeteredEnvironment(ImmutableSandboxedEnvironment):
             for one, other in ((left, right), (right, left)):
                 if isinstance(one, str | list | tuple) and isinstance(other, int):
                     spend(len(one) * max(other, 0))
+        if operator == "%":
+            spend_before_format(left, right)
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, int) and result.bit_length() > _MAX_BITS:
             raise TooMuchWork
-        return _metered(result)
+        return paid(result)
 
 
 class _MeterInserter(NodeTransformer):
@@ -114,6 +117,27 @@ class _MeterInserter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
         self.generic_visit(node)
         return _through("_metered", node, node.lineno)
+
+    def visit_List(self, node: nodes.List) -> nodes.Expr:  # noqa: N802
+        return self._container(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:  # noqa: N802
+        return self._container(node) if node.ctx == "load" else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Expr:  # noqa: N802
+        return self._container(node)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:  # noqa: N802
+        self.generic_visit(node)
+        return _through("_metered_copy", node, node.lineno) if isinstance(node.arg, nodes.Slice) else node
+
+    def _container(self, node: nodes.List | nodes.Tuple | nodes.Dict) -> nodes.Expr:
+        self.generic_visit(node)
+        return (
+            node
+            if all(isinstance(item, nodes.Const) for item in node.items)
+            else _through("_metered", node, node.lineno)
+        )
 
     def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.AssignBlock:  # noqa: N802
         self.generic_visit(node)
@@ -145,19 +169,41 @@ class _MeteredLoop:
         return len(self._iterable)  # type: ignore[arg-type]  # TypeError is what Jinja expects then
 
 
-def _metered(value: Any) -> Any:
-    """The value, paid for by its size."""
-    if isinstance(value, str | list | tuple):
-        spend(len(value))
-    return value
+class _Namespace(Namespace):
+    """Jinja's namespace, which does not show what it holds: it could hold itself, twice."""
+
+    def __repr__(self) -> str:
+        return "<namespace>"
 
 
-def _metered_function(function: Callable[..., Any]) -> Callable[..., Any]:
+def _metered_function(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    context = 1 if hasattr(function, "jinja_pass_arg") else 0  # what Jinja passes before the value
+
     @functools.wraps(function)  # with what Jinja has noted on it
     def metered(*args: Any, **kwargs: Any) -> Any:
-        return _metered(function(*args, **kwargs))
+        spend_before(name, args[context] if len(args) > context else None, args[context + 1 :], kwargs)
+        return paid(function(*args, **kwargs))
 
     return metered
+
+
+@pass_environment
+def _join(environment: Environment, value: Iterable[Any], d: str = "", attribute: str | int | None = None) -> str:
+    items = [*_MeteredLoop(_attributes(environment, value, attribute), 1)]
+    spend_before_join(d, items)
+    return str(d).join(map(str, items))
+
+
+@pass_environment
+def _sum(environment: Environment, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0) -> Any:
+    total = start
+    for item in _attributes(environment, iterable, attribute):
+        total = paid(total + item)
+    return total
+
+
+def _attributes(environment: Environment, items: Iterable[Any], attribute: str | int | None) -> Iterable[Any]:
+    return items if attribute is None else map(make_attrgetter(environment, attribute), items)
 
 
 class _GenerationBlock(Extension):

@@ -121,6 +121,29 @@ NEVER_ENDING = {
     "a huge product of numbers": "{% set ns = namespace(n=99) %}"
     "{% for a in range(99999) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
     "filters that widen": "{% for a in range(99999) %}{% set x = 'a' | center(99999) %}{% endfor %}",
+    "text that is replaced by longer text": "{{ ('a' * 999999) | replace('a', 'b' * 999999) }}",
+    "a method that replaces": "{{ ('a' * 999999).replace('', 'b' * 999999) }}",
+    "one long text many times": "{{ (['a' * 999999] * 9999) | join }}",
+    "a long separator": "{{ ('b' * 999999).join('a' * 999999) }}",
+    "a wide field": "{{ '%1000000000d' % 1 }}",
+    "a field as wide as told": "{{ '%*d' | format(1000000000, 1) }}",
+    "a field as wide as another": "{{ '{:{}}'.format(1, 1000000000) }}",
+    "fields by name": "{{ '{a:1000000000}'.format_map({'a': 1}) }}",
+    "one long text in many fields": "{{ ('%(a)s' * 99999) % {'a': 'b' * 99999} }}",
+    "a precise number": "{{ '%.1000000000f' % 1.5 }}",
+    "a precise rounding": "{{ 1.5 | round(1000000000, 'ceil') }}",
+    "a wide date": "{{ strftime_now('%1000000000d') }}",
+    "a wide indent": "{{ ('\n' * 999999) | indent(999999, true, true) }}",
+    "JSON with wide indents": "{{ ([1] * 99999) | tojson(indent=99999) }}",
+    "JSON with long separators": "{{ ([1] * 99999) | tojson(separators=('a' * 99999, ':')) }}",
+    "lists within lists, twice": "{% set ns = namespace(s=[1]) %}"
+    "{% for a in range(60) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+    "objects within objects, twice": "{% set ns = namespace(s={'a': 1}) %}"
+    "{% for a in range(60) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s == ns.s }}",
+    "a sum of lists": "{{ ([[1] * 999] * 9999) | sum(start=[]) | length }}",
+    "slices that are kept": "{% set ns = namespace(k=[]) %}{% set text = 'a' * 999999 %}"
+    "{% for a in range(9999) %}{% set ns.k = [ns.k, text[1:]] %}{% endfor %}",
+    "a filter that only reads": "{% for a in range(99999) %}{% set x = range(99999) | max %}{% endfor %}",
 }
 
 
@@ -128,6 +151,15 @@ NEVER_ENDING = {
 def test_a_template_that_never_ends_is_stopped(case: str) -> None:
     with pytest.raises(ChatTemplateError, match="was stopped: it loops for ever, or writes without end"):
         render(NEVER_ENDING[case])
+
+
+def test_namespaces_do_not_show_what_they_hold() -> None:
+    assert render("{% set ns = namespace(a=1) %}{% set ns.a = [ns, ns] %}{{ ns }}") == "<namespace>"
+
+
+def test_sums_and_joins_are_jinjas() -> None:
+    assert render("{{ [[1], [2]] | sum(start=[]) }}{{ [{'a': 1}, {'a': 2}] | sum('a') }}") == "[1, 2]3"
+    assert render("{{ [{'a': 1}, {'a': none}] | join('-', attribute='a') }}{{ '+'.join(['a', 'b']) }}") == "1-Nonea+b"
 
 
 def test_a_long_conversation_is_no_endless_one() -> None:
@@ -144,7 +176,9 @@ def test_loops_know_their_length_and_their_ends() -> None:
     assert render("{% for x in missing %}x{% else %}none{% endfor %}") == "none"
 
 
-@pytest.mark.parametrize("source", ["(" * 10_000, "{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "x" * 1_000_001])
+@pytest.mark.parametrize(
+    "source", ["(" * 10_000, "{{ " + "(" * 5_000 + "1" + ")" * 5_000 + " }}", "x" * 200_001, "{{ 1 }}" * 20_000]
+)
 def test_an_absurd_template_is_refused_when_it_is_loaded(tmp_path, source: str) -> None:
     if source.startswith("("):
         assert render(source) == source
