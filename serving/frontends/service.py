@@ -203,7 +203,10 @@ class Service:
 
 
 async def encode(endpoint: Endpoint, prompt: Prompt) -> Sequence[int]:
-    """The prompt's token ids; long text is encoded in a thread, so that the loop goes on. Raises InvalidRequest."""
-    if isinstance(prompt, str | Chat) and characters(prompt) > _LONG_PROMPT:
+    """The prompt's token ids; long text is encoded in a thread, so that the loop goes on. Raises InvalidRequest.
+
+    So is every conversation: its template may take seconds, however short it is.
+    """
+    if isinstance(prompt, Chat) or (isinstance(prompt, str) and characters(prompt) > _LONG_PROMPT):
         return await asyncio.to_thread(endpoint.encode, prompt)
     return endpoint.encode(prompt)

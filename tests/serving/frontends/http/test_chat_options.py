@@ -1,12 +1,16 @@
 """Tools, and where a conversation's text ends: what a chat template gets of a request, and what is refused."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import openai
 import pytest
 
-from tests.serving.frontends.echo import EchoUnit, serve
+from muxjax.serving.progress import LLMState, Progress
+from tests.serving.frontends.echo import ECHO, CodePoints, EchoUnit, serve
 
 HI: Any = [{"role": "user", "content": "hi"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
@@ -63,6 +67,33 @@ def test_calls_and_their_results_are_messages(client: openai.OpenAI) -> None:
         {"role": "tool", "tool_call_id": "1", "content": "3"},
     ]
     assert rendered(client, messages) == '<user>hi<assistant>{"name": "add", "arguments": {"a": 1}}<tool>3'
+
+
+class Waiting(CodePoints):
+    """A tokenizer whose chat template works until it is let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.free = threading.Event(), threading.Event()
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> list[int]:
+        self.begun.set()
+        assert self.free.wait(30)
+        return super().apply_chat_template(messages, **options)
+
+
+def test_a_slow_template_keeps_nobody_else_waiting() -> None:
+    tokenizer = Waiting()
+    with serve(EchoUnit(step_seconds=0.0)) as echo, ThreadPoolExecutor() as threads:
+        echo.update(Progress("echo", LLMState.READY, endpoint=replace(ECHO, tokenizer=tokenizer)))
+        with openai.OpenAI(base_url=f"{echo.url}/v1", api_key="none", max_retries=0, timeout=20) as client:
+            slow = threads.submit(rendered, client)
+            assert tokenizer.begun.wait(20)
+            try:
+                answer = client.completions.create(model="echo", prompt="ab", max_tokens=2)
+            finally:
+                tokenizer.free.set()
+            assert answer.choices[0].text == "ab"
+            assert slow.result() == "<user>hi"
 
 
 def test_the_last_message_can_be_continued(client: openai.OpenAI) -> None:
