@@ -36,9 +36,9 @@ def read_sampling_defaults(path: Path) -> dict[str, float]:
         sampling[name] = float(value)
     top_k = values.get("top_k")
     if top_k is not None:
-        if type(top_k) is not int or top_k < 0:
-            raise ConfigError(f"{path}: top_k must be a whole number, 0 for all tokens, not {top_k!r}")
-        sampling["top_k"] = top_k
+        if type(top_k) is not int or top_k < -1:
+            raise ConfigError(f"{path}: top_k must be a whole number, 0 or -1 for all tokens, not {top_k!r}")
+        sampling["top_k"] = max(top_k, 0)
     if values.get("do_sample") is False:
         penalty = {name: value for name, value in sampling.items() if name == "repetition_penalty"}
         return {"temperature": 0.0, **penalty}

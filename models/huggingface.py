@@ -46,7 +46,9 @@ def read_eos_token_ids(paths: Iterable[Path], vocab_size: int) -> tuple[int, ...
         if not path.is_file():
             continue
         try:
-            token_ids = ConfigFields(read_json(path, ConfigError)).token_ids("eos_token_id")
+            fields = ConfigFields(read_json(path, ConfigError))
+            text = fields.section("text_config") or fields
+            token_ids = fields.token_ids("eos_token_id") or text.token_ids("eos_token_id")
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
         if any(token_id >= vocab_size for token_id in token_ids):

@@ -35,7 +35,7 @@ class LoadedModel:
         config: the decoder's shape.
         decoder: the module, with its weights.
         tokenizer: None if the model came without one; it is then used by token ids.
-        eos_token_ids: the tokens that end a text; may be none.
+        eos_token_ids: the tokens that end a text, by the model's configuration and its tokenizer's; may be none.
         architecture: its name in config.json.
         sampling: its own defaults, such as a temperature, for requests that leave them open.
     """
@@ -90,6 +90,14 @@ def load_model(
     generation_path = found.directory / GENERATION_FILE
     paths = [generation_path, found.config_path] if found.has_weights else [found.config_path]
     eos_token_ids = read_eos_token_ids(paths, found.config.vocab_size)
+    if (
+        tokenizer is not None
+        and tokenizer.eos_token_id is not None
+        and tokenizer.eos_token_id < found.config.vocab_size
+    ):
+        eos_token_ids = tuple(
+            dict.fromkeys((*eos_token_ids, tokenizer.eos_token_id))
+        )  # where chats end, the others or not
     sampling = read_sampling_defaults(generation_path) if found.has_weights else {}
     if not found.has_weights:
         arrays = random_weights(found.architecture, found.config, skeleton, fit)

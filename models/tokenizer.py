@@ -46,6 +46,7 @@ class Tokenizer:
         )
         self._pattern = special_token_pattern(self._special)
         self.bos_token_id: int | None = self._special.get(names.get("bos_token", ""))
+        self.eos_token_id: int | None = self._special.get(names.get("eos_token", ""))
         wanted = config.get("add_bos_token")
         adds_bos = self._vocabulary.adds_bos if wanted is None else wanted
         self._prefix = (self.bos_token_id,) if adds_bos and self.bos_token_id is not None else ()

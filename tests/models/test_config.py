@@ -131,6 +131,7 @@ def test_refuses_a_file_that_is_no_config(tmp_path: Path, content: str | None, m
         ({"eos_token_id": 7}, {"eos_token_id": 2}, (7,)),
         ({"eos_token_id": None}, {"eos_token_id": 2}, (2,)),
         (None, {"eos_token_id": [2, 3]}, (2, 3)),
+        (None, {"text_config": {"eos_token_id": 4}}, (4,)),
         (None, {}, ()),
     ],
 )

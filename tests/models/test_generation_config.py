@@ -15,6 +15,7 @@ from muxjax.serving.validation import validate
 from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
 
 GREEDY = {"do_sample": False, "temperature": 0.6, "top_k": 5, "repetition_penalty": 1.1}
+NEUTRAL = {"top_k": 0, "temperature": 0.0, "repetition_penalty": 1.0, "top_p": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ GREEDY = {"do_sample": False, "temperature": 0.6, "top_k": 5, "repetition_penalt
         ({"temperature": 0.6, "top_p": 0.9, "do_sample": True}, {"temperature": 0.6, "top_p": 0.9}),
         ({"temperature": 1, "top_k": 20}, {"temperature": 1.0, "top_k": 20}),
         (GREEDY, {"temperature": 0.0, "repetition_penalty": 1.1}),
+        ({"do_sample": True, "top_k": -1, "temperature": 0, "repetition_penalty": 1.0, "top_p": 1}, NEUTRAL),
+        ({"temperature": None, "top_k": 0, "max_new_tokens": 9, "transformers_version": "4.51.0"}, {"top_k": 0}),
         ({"top_k": None, "eos_token_id": [1, 2], "max_length": 20}, {}),
     ],
 )

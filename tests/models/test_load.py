@@ -14,6 +14,8 @@ from muxjax.models.decoder import Decoder
 from muxjax.models.errors import CheckpointError, ModelError
 from muxjax.models.load import load_model, save_model
 from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
+from tests.models.tokenizers_for_tests import byte_level
+from tests.models.tokenizers_for_tests import load as load_tokenizer
 
 TIED = {**TINY, "tie_word_embeddings": True}
 
@@ -135,6 +137,14 @@ def test_says_what_a_directory_without_weights_holds(tmp_path: Path) -> None:
 def test_names_a_source_that_is_not_there(source: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load_model(source, dtype=jnp.float32)
+
+
+@pytest.mark.parametrize(("configured", "expected"), [(5, (5, 1)), ([1, 5], (1, 5)), (None, (1,))])
+def test_texts_end_with_the_tokenizers_eos_too(tmp_path: Path, configured: Any, expected: tuple[int, ...]) -> None:
+    checkpoint = write_checkpoint(tmp_path, TINY, seeded_tensors(TINY))
+    (checkpoint / "generation_config.json").write_text(json.dumps({"eos_token_id": configured}))
+    load_tokenizer(checkpoint, byte_level(), eos_token="</s>")
+    assert load_model(checkpoint, dtype=jnp.float32).eos_token_ids == expected
 
 
 def test_random_weights_are_seeded(tmp_path: Path) -> None:
