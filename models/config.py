@@ -6,7 +6,9 @@ from typing import Literal, get_args
 from muxjax.models.errors import ConfigError
 from muxjax.models.rope import RopeConfig
 
-MAX_LAYERS = 1000  # beyond any model; a mistyped number should not exhaust the machine before it is noticed
+# Beyond any model; a mistyped number should not exhaust the machine before it is noticed.
+MAX_LAYERS = 1000
+MAX_EXPERTS = 100_000  # of all layers together
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 
@@ -146,6 +148,8 @@ class DecoderConfig:
             raise ConfigError(f"norm_eps must lie between 0 and 1, not {self.norm_eps}")
         if self.activation not in get_args(Activation):
             raise ConfigError(f"activation must be one of {', '.join(get_args(Activation))}, not {self.activation!r}")
+        if self.experts is not None and self.experts.num_experts * self.num_layers > MAX_EXPERTS:
+            raise ConfigError(f"{self.num_layers} layers of {self.experts.num_experts} experts are more than can be")
         self._check_layers()
         for rope in (self.rope, self.sliding_rope):
             if rope is not None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from muxjax.models.errors import ConfigError
 
+_MOST = 1e30  # products of two are finite
+
 
 class ConfigFields:
     """The fields of one JSON object; null counts as absent, unless a field is asked for by an `optional_` reader.
@@ -31,25 +33,27 @@ class ConfigFields:
         """The field's name as an error should give it, section included."""
         return f"{self._section}{field}"
 
-    def integer(self, name: str, default: int | None = None) -> int:
-        """A positive whole number."""
+    def integer(self, name: str, default: int | None = None, *, most: int = 2**31 - 1) -> int:
+        """A positive whole number, `most` at most."""
         value = self._get(name, default)
         if type(value) is not int or value < 1:
-            raise ConfigError(f"{self.name(name)} must be a positive whole number, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be a positive whole number, not {_shown(value)}")
+        if value > most:
+            raise ConfigError(f"{self.name(name)} must be at most {most}, not {_shown(value)}")
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A finite number above zero."""
+        """A number above zero, far below the largest floating-point number."""
         value = self._get(name, default)
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
-            raise ConfigError(f"{self.name(name)} must be a positive number, not {value!r}")
+        if not _is_number(value):
+            raise ConfigError(f"{self.name(name)} must be a positive number, not {_shown(value)}")
         return float(value)
 
     def whole(self, name: str) -> int:
         """A whole number from 0."""
         value = self._get(name, None)
         if type(value) is not int or value < 0:
-            raise ConfigError(f"{self.name(name)} must be a whole number from 0, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be a whole number from 0, not {_shown(value)}")
         return value
 
     def optional_integer(self, name: str) -> int | None:
@@ -57,21 +61,21 @@ class ConfigFields:
         return self.integer(name) if name in self else None
 
     def optional_number(self, name: str) -> float | None:
-        """A finite number above zero; None if it is null or absent."""
+        """Such a number; None if it is null or absent."""
         return self.number(name) if name in self else None
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """A list of finite numbers above zero."""
+        """A list of such numbers."""
         value = self._get(name, None)
-        if not isinstance(value, list) or any(type(n) not in (int, float) or not 0 < n < float("inf") for n in value):
-            raise ConfigError(f"{self.name(name)} must be a list of positive numbers, not {value!r}")
+        if not isinstance(value, list) or not all(map(_is_number, value)):
+            raise ConfigError(f"{self.name(name)} must be a list of positive numbers, not {_shown(value)}")
         return tuple(float(number) for number in value)
 
     def indices(self, name: str) -> tuple[int, ...]:
         """A list of whole numbers from 0; empty if the field is absent."""
         value = self._get(name, [])
         if not isinstance(value, list) or any(type(index) is not int or index < 0 for index in value):
-            raise ConfigError(f"{self.name(name)} must be a list of whole numbers, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be a list of whole numbers, not {_shown(value)}")
         return tuple(value)
 
     def choices(self, name: str, supported: Collection[str]) -> tuple[str, ...] | None:
@@ -80,8 +84,8 @@ class ConfigFields:
             return None
         value = self._values[name]
         if not isinstance(value, list):
-            raise ConfigError(f"{self.name(name)} must be a list, not {value!r}")
-        if unknown := sorted({repr(choice) for choice in value if choice not in supported}):
+            raise ConfigError(f"{self.name(name)} must be a list, not {_shown(value)}")
+        if unknown := sorted({_shown(choice) for choice in value if choice not in supported}):
             raise ConfigError(
                 f"{self.name(name)} holds {', '.join(unknown)}, which is not supported "
                 f"(supported: {', '.join(map(repr, supported))})"
@@ -91,13 +95,13 @@ class ConfigFields:
     def refuse(self, name: str, *harmless: Any) -> None:
         """Raise ConfigError, naming a field of which only some values, or its absence, change nothing."""
         if name in self and self._values[name] not in harmless:
-            raise ConfigError(f"{self.name(name)} is {self._values[name]!r}, which is not supported")
+            raise ConfigError(f"{self.name(name)} is {_shown(self._values[name])}, which is not supported")
 
     def flag(self, name: str, default: bool) -> bool:
         """True or false."""
         value = self._get(name, default)
         if type(value) is not bool:
-            raise ConfigError(f"{self.name(name)} must be true or false, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be true or false, not {_shown(value)}")
         return value
 
     def section(self, name: str) -> "ConfigFields | None":
@@ -106,7 +110,7 @@ class ConfigFields:
             return None
         value = self._values[name]
         if not isinstance(value, dict):
-            raise ConfigError(f"{self.name(name)} must be an object, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be an object, not {_shown(value)}")
         return ConfigFields(value, section=f"{self.name(name)}.")
 
     def token_ids(self, name: str) -> tuple[int, ...]:
@@ -116,7 +120,7 @@ class ConfigFields:
         value = self._values[name]
         token_ids = value if isinstance(value, list) else [value]
         if not all(type(token_id) is int and token_id >= 0 for token_id in token_ids):
-            raise ConfigError(f"{self.name(name)} must be a token id or a list of token ids, not {value!r}")
+            raise ConfigError(f"{self.name(name)} must be a token id or a list of token ids, not {_shown(value)}")
         return tuple(token_ids)
 
     def only(self, name: str, supported: Collection[Any], *, default: Any) -> Any:
@@ -128,7 +132,7 @@ class ConfigFields:
         value = self._get(name, default)
         if value not in supported:
             choices = ", ".join(repr(choice) for choice in supported)
-            raise ConfigError(f"{self.name(name)} is {value!r}, which is not supported (supported: {choices})")
+            raise ConfigError(f"{self.name(name)} is {_shown(value)}, which is not supported (supported: {choices})")
         return value
 
     def _get(self, name: str, default: Any) -> Any:
@@ -138,3 +142,11 @@ class ConfigFields:
         if default is None:
             raise ConfigError(f"{self.name(name)} is missing")
         return default
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < _MOST
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.100}"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from muxjax.models.config import Activation
+from muxjax.models.config import MAX_LAYERS, Activation
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
 
@@ -25,6 +25,11 @@ class Heads(NamedTuple):
     num_heads: int
     num_kv_heads: int
     head_dim: int
+
+
+def read_layers(fields: ConfigFields, name: str = "num_hidden_layers", default: int | None = None) -> range:
+    """The layers' numbers."""
+    return range(fields.integer(name, default, most=MAX_LAYERS))
 
 
 def read_heads(fields: ConfigFields) -> Heads:
@@ -58,10 +63,10 @@ def read_sliding_layers(fields: ConfigFields, by_default: tuple[int, ...]) -> tu
     kinds = fields.choices("layer_types", LAYER_TYPES)
     if kinds is None:
         return by_default
-    if len(kinds) != fields.integer("num_hidden_layers"):
+    if len(kinds) != len(layers := read_layers(fields)):
         raise ConfigError(
-            f"{fields.name('layer_types')} must name the kind of each of num_hidden_layers "
-            f"({fields.integer('num_hidden_layers')}) layers, not of {len(kinds)}"
+            f"{fields.name('layer_types')} must name the kind of each of num_hidden_layers ({len(layers)}) layers, "
+            f"not of {len(kinds)}"
         )
     return tuple(index for index, kind in enumerate(kinds) if kind == "sliding_attention")
 

@@ -6,6 +6,7 @@ from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.family_fields import (
     read_activation,
+    read_layers,
     read_sliding_layers,
     write_activation,
     write_layer_types,
@@ -87,7 +88,7 @@ class Gemma2(Llama):
 
     def sliding_layers(self, fields: ConfigFields) -> tuple[int, ...]:
         """The layers with a window, where layer_types does not say it."""
-        return tuple(range(0, fields.integer("num_hidden_layers"), 2))
+        return tuple(read_layers(fields)[::2])
 
     def write_options(self, config: DecoderConfig) -> dict[str, Any]:
         return {
@@ -137,7 +138,7 @@ class Gemma3(Gemma2):
 
     def sliding_layers(self, fields: ConfigFields) -> tuple[int, ...]:
         pattern = fields.integer("sliding_window_pattern")
-        return tuple(layer for layer in range(fields.integer("num_hidden_layers")) if (layer + 1) % pattern)
+        return tuple(layer for layer in read_layers(fields) if (layer + 1) % pattern)
 
     def write_options(self, config: DecoderConfig) -> dict[str, Any]:
         return {**super().write_options(config), "rope_parameters": write_ropes(config)}

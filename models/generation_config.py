@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from muxjax.models.errors import ConfigError
-from muxjax.models.huggingface import read_json
+from muxjax.models.model_files import is_there, read_json
 
 GENERATION_FILE = "generation_config.json"
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -23,7 +23,7 @@ def read_sampling_defaults(path: Path) -> dict[str, float]:
     Raises:
         ConfigError: a value that cannot be.
     """
-    if not path.is_file():
+    if not is_there(path):
         return {}
     values = read_json(path, ConfigError)
     sampling: dict[str, float] = {}

@@ -5,7 +5,7 @@ from typing import Any
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
-from muxjax.models.family_fields import read_activation, refuse_quantization, write_activation
+from muxjax.models.family_fields import read_activation, read_layers, refuse_quantization, write_activation
 from muxjax.models.layer_slots import ALL, LayerPlace, Slots, qkv_parts
 from muxjax.models.registry import Architecture, register_architecture
 from muxjax.models.weights import FusedSlot, TensorSlot
@@ -26,7 +26,7 @@ class GPT2(Architecture):
             vocab_size=fields.integer("vocab_size", 50_257),
             hidden_size=hidden,
             intermediate_size=fields.integer("n_inner", 4 * hidden),
-            num_layers=fields.integer("n_layer", 12),
+            num_layers=len(read_layers(fields, "n_layer", 12)),
             num_heads=num_heads,
             num_kv_heads=num_heads,
             head_dim=hidden // num_heads,

@@ -4,13 +4,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
-from muxjax.models.errors import CheckpointError, ConfigError, ModelError
+from muxjax.models.errors import CheckpointError, ConfigError
+from muxjax.models.model_files import is_there, read_json
 from muxjax.models.registry import find_architecture
 from muxjax.models.safetensors import StoredTensor, read_safetensors, write_safetensors
 from muxjax.models.weights import Slots, listed
@@ -43,7 +43,7 @@ def read_eos_token_ids(paths: Iterable[Path], vocab_size: int) -> tuple[int, ...
         ConfigError: they are not token ids of the vocabulary.
     """
     for path in paths:
-        if not path.is_file():
+        if not is_there(path):
             continue
         try:
             fields = ConfigFields(read_json(path, ConfigError))
@@ -72,9 +72,9 @@ def read_tensors(directory: Path) -> dict[str, StoredTensor]:
     Raises:
         CheckpointError: files are missing or damaged, or the index does not agree with them.
     """
-    if (directory / INDEX).exists():
+    if is_there(directory / INDEX):
         return _read_sharded(directory)
-    if (directory / WEIGHTS).exists():
+    if is_there(directory / WEIGHTS):
         return read_safetensors(directory / WEIGHTS)
     found = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
     raise CheckpointError(
@@ -131,18 +131,3 @@ def _read_sharded(directory: Path) -> dict[str, StoredTensor]:
     if problems:
         raise CheckpointError(f"{index} does not agree with the files that it names:{listed(problems)}")
     return {tensor: shards[name][tensor] for tensor, name in files.items()}
-
-
-def read_json(path: Path, error_type: type[ModelError]) -> Mapping[str, Any]:
-    """The object in a JSON file. Raises `error_type`, naming the file."""
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise error_type(f"{path}: no such file") from None
-    except OSError as error:
-        raise error_type(f"{path}: cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise error_type(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise error_type(f"{path}: must hold a JSON object")
-    return values

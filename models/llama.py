@@ -9,7 +9,13 @@ from typing import Any, ClassVar
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
-from muxjax.models.family_fields import read_activation, read_heads, refuse_quantization, write_activation
+from muxjax.models.family_fields import (
+    read_activation,
+    read_heads,
+    read_layers,
+    refuse_quantization,
+    write_activation,
+)
 from muxjax.models.layer_slots import ALL, LayerPlace, Slots, norm_slots, qkv_parts
 from muxjax.models.registry import Architecture, register_architecture
 from muxjax.models.rope import RopeConfig
@@ -59,7 +65,7 @@ class Llama(Architecture):
             vocab_size=fields.integer("vocab_size"),
             hidden_size=fields.integer("hidden_size"),
             intermediate_size=fields.integer("intermediate_size"),
-            num_layers=fields.integer("num_hidden_layers"),
+            num_layers=len(read_layers(fields)),
             num_heads=heads.num_heads,
             num_kv_heads=heads.num_kv_heads,
             head_dim=heads.head_dim,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from muxjax.models.config import DecoderConfig, ExpertsConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
-from muxjax.models.family_fields import read_activation, write_activation
+from muxjax.models.family_fields import read_activation, read_layers, write_activation
 from muxjax.models.layer_slots import LayerPlace, Slots, expert_slots
 from muxjax.models.llama import Llama
 from muxjax.models.registry import register_architecture
@@ -75,5 +75,5 @@ class Mixtral(Mistral):
 def read_window_everywhere(fields: ConfigFields) -> dict[str, Any]:
     """The options of DecoderConfig for a `sliding_window` that holds in all layers, or in none if it is null."""
     window = fields.optional_integer("sliding_window")
-    layers = () if window is None else tuple(range(fields.integer("num_hidden_layers")))
+    layers = () if window is None else tuple(read_layers(fields))
     return {"sliding_window": window, "sliding_layers": layers}

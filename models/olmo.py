@@ -7,6 +7,7 @@ from muxjax.models.config_fields import ConfigFields
 from muxjax.models.family_fields import (
     read_activation,
     read_heads,
+    read_layers,
     read_sliding_layers,
     write_activation,
     write_layer_types,
@@ -55,8 +56,7 @@ class Olmo3(Olmo2):
         return read_full_rope(fields, head_dim, default_theta=self.theta)
 
     def read_options(self, fields: ConfigFields) -> dict[str, Any]:
-        layers = fields.integer("num_hidden_layers")
-        by_default = tuple(layer for layer in range(layers) if (layer + 1) % 4)
+        by_default = tuple(layer for layer in read_layers(fields) if (layer + 1) % 4)
         theta = fields.number("rope_theta", self.theta)
         return {
             **super().read_options(fields),

@@ -7,6 +7,7 @@ from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
 from muxjax.models.family_fields import (
     read_activation,
+    read_layers,
     read_sliding_layers,
     write_activation,
     write_layer_types,
@@ -49,7 +50,7 @@ class Qwen2(Llama):
         is_used = fields.flag("use_sliding_window", False)
         window = fields.optional_integer("sliding_window") if is_used else None
         first = fields.whole("max_window_layers")
-        later = () if window is None else tuple(range(first, fields.integer("num_hidden_layers")))
+        later = () if window is None else tuple(read_layers(fields)[first:])
         layers = read_sliding_layers(fields, later)
         if layers and window is None:
             raise ConfigError("layer_types names layers with a sliding window, but use_sliding_window is not set")
@@ -96,8 +97,7 @@ class Qwen3Moe(Qwen3):
             normalize=fields.flag("norm_topk_prob", False),
         )
         only_mlp, step = fields.indices("mlp_only_layers"), fields.integer("decoder_sparse_step")
-        layers = range(fields.integer("num_hidden_layers"))
-        dense = tuple(layer for layer in layers if layer in only_mlp or (layer + 1) % step)
+        dense = tuple(layer for layer in read_layers(fields) if layer in only_mlp or (layer + 1) % step)
         return {**super().read_options(fields), "experts": experts, "dense_layers": dense}
 
     def write_options(self, config: DecoderConfig) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Layout: 8 bytes little-endian length of the header; the header, {"name": {"dtype
 import json
 import math
 import stat
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 
 from muxjax.models.errors import CheckpointError
 
-MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+MAX_HEADER_BYTES = 20_000_000  # 150,000 tensors; the format's limit, five times that, takes half a minute to read
+MAX_NAME = 1000  # characters
 DTYPES: Mapping[str, np.dtype[Any]] = {
     name: np.dtype(scalar)
     for name, scalar in {
@@ -138,14 +140,16 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """JSON takes the last of several entries of one name; a checkpoint must not have any."""
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise CheckpointError(f"the header names {next(n for n in names if names.count(n) > 1)!r:.200} twice")
+        [(name, _)] = Counter(name for name, _ in pairs).most_common(1)
+        raise CheckpointError(f"the header names {name!r:.200} twice")
     return entries
 
 
 def _tensors(path: Path, header: Mapping[str, Any], start: int, size: int) -> dict[str, StoredTensor]:
     tensors, spans = {}, []
     for name, entry in header.items():
+        if not (0 < len(name) <= MAX_NAME and name.isprintable()):  # errors will show it, on people's terminals
+            raise CheckpointError(f"{name!r:.200} is no name of a tensor")
         dtype, shape, begin, end = _parse_entry(name, entry)
         if end > size:
             raise CheckpointError(f"tensor {name} ends at byte {end} of {size}; the file is truncated")

@@ -4,7 +4,6 @@ The model's own pieces that are special are made control pieces, which SentenceP
 models (Llama 2) put a space before what follows a special token, as before a whole text; others do not.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,9 @@ from typing import Any
 import sentencepiece
 
 from muxjax.models.errors import ModelError
+from muxjax.models.model_files import is_there, read_file, read_json
 from muxjax.models.sentencepiece_proto import ModelProto, PieceType
+from muxjax.models.token_bytes import BYTE_TOKEN
 
 SENTENCEPIECE_FILE = "tokenizer.model"
 ADDED_FILE = "added_tokens.json"
@@ -80,11 +81,14 @@ class SentencePieceModel:
 
 
 def _read_model(path: Path) -> Any:
-    proto = ModelProto()
+    proto, content = ModelProto(), read_file(path, ModelError)
     try:
-        proto.ParseFromString(path.read_bytes())
+        proto.ParseFromString(content)
         if not proto.pieces:
             raise ValueError("it has no pieces")
+        for piece in proto.pieces:
+            if piece.type == PieceType.BYTE and not BYTE_TOKEN.fullmatch(piece.piece):
+                raise ValueError(f"{piece.piece!r:.50} is no byte")
         sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
     except Exception as error:  # protobuf's and SentencePiece's own
         raise ModelError(f"{path}: the tokenizer cannot be read ({error}); copy it again") from error
@@ -98,15 +102,15 @@ def _added_tokens(directory: Path, config: Mapping[str, Any]) -> tuple[dict[str,
     """
     path = directory / ADDED_FILE
     try:
-        added = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        added = dict(read_json(path, ModelError)) if is_there(path) else {}
         special = {content for content in config.get("additional_special_tokens") or () if isinstance(content, str)}
         for token_id, token in (config.get("added_tokens_decoder") or {}).items():
             added[token["content"]] = int(token_id)
             if token.get("special"):
                 special.add(token["content"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{directory}: the added tokens are malformed: {error!r}") from error
-    if not isinstance(added, dict) or not all(type(token_id) is int and token_id >= 0 for token_id in added.values()):
+    if not all(type(token_id) is int and token_id >= 0 for token_id in added.values()):
         raise ModelError(f"{path}: must map tokens to ids")
     return added, special
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from muxjax.models.config import DecoderConfig
 from muxjax.models.config_fields import ConfigFields
 from muxjax.models.errors import ConfigError
-from muxjax.models.family_fields import read_sliding_layers, write_layer_types
+from muxjax.models.family_fields import read_layers, read_sliding_layers, write_layer_types
 from muxjax.models.llama import Llama
 from muxjax.models.registry import register_architecture
 
@@ -36,7 +36,7 @@ class SmolLM3(Llama):
 
     def unrotated_layers(self, fields: ConfigFields) -> tuple[int, ...]:
         """The layers that no_rope_layers has a 0 for, or else every one after no_rope_layer_interval - 1 others."""
-        layers = range(fields.integer("num_hidden_layers"))
+        layers = read_layers(fields)
         if "no_rope_layers" not in fields:
             interval = fields.integer("no_rope_layer_interval")
             return tuple(layer for layer in layers if not (layer + 1) % interval)

@@ -7,6 +7,8 @@ from typing import Any
 
 import tokenizers
 
+from muxjax.models.rust_panics import panics_reported
+
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -42,7 +44,11 @@ class TokenBytes:
         return self._decode([previous, token])[len(self._decode([previous])) :].encode()
 
     def _decode(self, tokens: list[int]) -> str:
-        return self._tokenizer.decode(tokens, skip_special_tokens=False)
+        try:
+            with panics_reported():
+                return self._tokenizer.decode(tokens, skip_special_tokens=False)
+        except Exception:  # the file's decoder does not fit its vocabulary: that is no other LLM's concern
+            return "\ufffd"
 
 
 def _decoder_kinds(decoder: Any) -> set[str]:

@@ -1,6 +1,5 @@
 """Text to tokens and back, by a model's own tokenizer.json or tokenizer.model."""
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 from muxjax.models.chat import ChatTemplate, ChatTemplateError
 from muxjax.models.errors import ModelError
+from muxjax.models.model_files import is_there, read_json, read_text
+from muxjax.models.rust_panics import panics_reported
 from muxjax.models.sentencepiece_model import ADDED_FILE, SENTENCEPIECE_FILE, SentencePieceModel
 from muxjax.models.special_marks import special_token_pattern, split_marked
 from muxjax.models.tokenizer_json import TokenizerJson
@@ -34,7 +35,7 @@ class Tokenizer:
         self._directory = directory
         names = {role: name for role in ROLES if (name := _token_name(config.get(role))) is not None}
         self._vocabulary: TokenizerJson | SentencePieceModel
-        if (directory / TOKENIZER_FILE).is_file():
+        if is_there(directory / TOKENIZER_FILE):
             self._vocabulary = TokenizerJson(directory / TOKENIZER_FILE, names)
         else:
             self._vocabulary = SentencePieceModel(directory, config, names)
@@ -69,18 +70,20 @@ class Tokenizer:
             ChatTemplateError: the chat template does not compile.
         """
         directory = Path(directory)
-        if not any((directory / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
+        if not any(is_there(directory / name) for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
             return None
-        config = _read_config(directory / CONFIG_FILE)
+        path = directory / CONFIG_FILE
+        config = read_json(path, TokenizerError) if is_there(path) else {}
         template, path = _read_template(directory, config)
         try:
-            return cls(directory, config, template, path.name)
+            with panics_reported():
+                return cls(directory, config, template, path.name)
         except ChatTemplateError as error:
             raise ChatTemplateError(f"{path}: {error}") from error
-        except TokenizerError:
-            raise
         except ModelError as error:
             raise TokenizerError(str(error)) from error
+        except Exception as error:  # the libraries' own
+            raise TokenizerError(f"{directory}: the tokenizer cannot be used ({error}); copy it again") from error
 
     def save(self, directory: Path) -> None:
         """Copy the tokenizer's files to another model's directory."""
@@ -185,18 +188,6 @@ def _well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path}: not JSON ({error})") from error
-    if not isinstance(config, dict):
-        raise TokenizerError(f"{path}: must be a JSON object, not {type(config).__name__}")
-    return config
-
-
 def _read_template(directory: Path, config: Mapping[str, Any]) -> tuple[str | None, Path]:
     """chat_template.jinja, else tokenizer_config.json's chat_template: one, or the one named "default" of several.
 
@@ -204,11 +195,8 @@ def _read_template(directory: Path, config: Mapping[str, Any]) -> tuple[str | No
         The template, and the file that it is from.
     """
     path = directory / TEMPLATE_FILE
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), path
-        except (OSError, ValueError) as error:
-            raise ChatTemplateError(f"{path}: cannot be read: {error}") from error
+    if is_there(path):
+        return read_text(path, ChatTemplateError), path
     path = directory / CONFIG_FILE
     template = config.get("chat_template")
     if isinstance(template, list):

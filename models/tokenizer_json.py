@@ -7,6 +7,8 @@ from pathlib import Path
 import tokenizers
 
 from muxjax.models.errors import ModelError
+from muxjax.models.model_files import check_file
+from muxjax.models.rust_panics import panics_reported
 from muxjax.models.token_bytes import TokenBytes
 
 
@@ -39,18 +41,22 @@ class TokenizerJson:
         `after_special` if a template put it behind a special token: some vocabularies begin a whole text with a space.
         """
         tokenizer = self._middle if after_special else self._plain
-        token_ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+        with panics_reported():
+            token_ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
         return token_ids
 
     def encode_written(self, text: str) -> list[int]:
         """The tokens of what a chat template wrote, its special tokens among them."""
-        token_ids: list[int] = self._with_specials.encode(text, add_special_tokens=False).ids
+        with panics_reported():
+            token_ids: list[int] = self._with_specials.encode(text, add_special_tokens=False).ids
         return token_ids
 
 
 def _read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    check_file(path, ModelError)
     try:
-        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        with panics_reported():
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
         raise ModelError(f"{path}: the tokenizer cannot be read ({error}); copy it again") from error
     tokenizer.no_truncation()

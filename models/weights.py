@@ -191,7 +191,7 @@ def check_fit(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[i
 
 
 def listed(problems: Iterable[str], *, most: int = 20) -> str:
-    """Problems on one line each, the first `most` of them."""
-    problems = list(problems)
+    """Problems on one line each, the first `most` of them, and not longer than a person reads."""
+    problems = [problem[:500] if problem.isprintable() else ascii(problem)[:500] for problem in problems]
     more = [f"and {len(problems) - most} more"] if len(problems) > most else []
     return "".join(f"\n  {problem}" for problem in problems[:most] + more)

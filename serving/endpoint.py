@@ -93,14 +93,14 @@ class Endpoint:
         if self.tokenizer is None:
             raise InvalidRequest("prompt", f"is text, and {self.name} has no tokenizer: send token ids")
         self._check_length(prompt)
-        if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt)
-        if prompt.tools and not self.tokenizer.takes_tools:
+        if not isinstance(prompt, str) and prompt.tools and not self.tokenizer.takes_tools:
             raise InvalidRequest(
                 "tools",
                 f'are nothing that {self.name}\'s chat template knows: leave them out, or send tool_choice: "none"',
             )
         try:
+            if isinstance(prompt, str):
+                return self.tokenizer.encode(prompt)
             return self.tokenizer.apply_chat_template(
                 prompt.messages,
                 tools=prompt.tools,
