@@ -104,6 +104,16 @@ def test_a_null_is_no_cap_and_what_is_left_out_has_the_familys_default(tmp_path:
     assert config.attention_scale == 256**-0.5
 
 
+@pytest.mark.parametrize(
+    "architecture",
+    ["LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", "GraniteForCausalLM"],
+)
+def test_a_null_where_transformers_works_out_the_size_of_heads(tmp_path: Path, architecture: str) -> None:
+    """Whatever the family's own default."""
+    config = read(tmp_path, architecture, num_key_value_heads=None, head_dim=None, rope_scaling=None)
+    assert (config.num_kv_heads, config.head_dim) == (4, 6)
+
+
 def test_gemmas_gelu_is_its_approximation(tmp_path: Path) -> None:
     for names in ({"hidden_act": "gelu"}, {"hidden_act": "gelu", "hidden_activation": None}, {}):
         assert read(tmp_path, "GemmaForCausalLM", **names).activation == "gelu_tanh"
