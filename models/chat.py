@@ -15,7 +15,8 @@ MAX_TEMPLATE_PARTS = 20_000  # and of their syntax trees
 WORK = 5_000_000  # units that a rendering may spend (see template_work)
 WORK_PER_CHARACTER = 20  # and so many more for each character of the conversation
 SECONDS = 2.0  # of processor time that it may take
-SECONDS_PER_CHARACTER = 40e-6  # and so many more for each character: some templates loop over them
+SECONDS_PER_CHARACTER = 40e-6  # and so many more for each character, over which some templates loop,
+MAX_SECONDS = 10.0  # up to these
 REASONING_FIELDS = ("reasoning_content", "thinking", "reasoning")
 FENCES = range(0xF0000, 0xFFFFE)  # a plane of code points that no text has a use for
 
@@ -148,7 +149,8 @@ class ChatTemplate:
         characters = sum(map(len, strings([*variables.values()])))
         pieces = []
         try:
-            with allowed_work(WORK + WORK_PER_CHARACTER * characters, SECONDS + SECONDS_PER_CHARACTER * characters):
+            seconds = min(SECONDS + SECONDS_PER_CHARACTER * characters, MAX_SECONDS)
+            with allowed_work(WORK + WORK_PER_CHARACTER * characters, seconds):
                 for piece in self._template.generate(variables):
                     spend(len(piece))
                     pieces.append(piece)

@@ -17,7 +17,7 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 FILES = (TOKENIZER_FILE, SENTENCEPIECE_FILE, CONFIG_FILE, TEMPLATE_FILE, ADDED_FILE)
-ROLES = ("bos_token", "eos_token", "unk_token", "pad_token")
+ROLES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token", "mask_token")
 
 
 class TokenizerError(ModelError):

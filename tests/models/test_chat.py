@@ -4,7 +4,7 @@ import pytest
 
 from muxjax.models.chat import ChatTemplate, ChatTemplateError
 from muxjax.models.tokenizer import Tokenizer
-from tests.models.tokenizers_for_tests import TEMPLATE, byte_level, load
+from tests.models.tokenizers_for_tests import TEMPLATE, byte_level, load, with_bos
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -26,6 +26,12 @@ def test_the_templates_special_tokens_are_special(tokenizer: Tokenizer) -> None:
     bos, user, *hello, assistant = tokenizer.apply_chat_template(HELLO)
     assert (bos, user, assistant) == (0, 2, 3)
     assert hello == tokenizer.encode("hello")
+
+
+def test_a_template_that_writes_bos_gets_no_second_one(tmp_path) -> None:
+    tokenizer = load(tmp_path, with_bos(byte_level()), add_bos_token=True)
+    assert tokenizer.encode("hello")[0] == 0
+    assert tokenizer.apply_chat_template(HELLO).count(0) == 1
 
 
 def test_an_answer_can_be_left_out(tokenizer: Tokenizer) -> None:

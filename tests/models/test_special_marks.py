@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, normalizers, pre_tokenizers
 
@@ -88,6 +88,7 @@ def controls(tokenizer: Tokenizer, *pieces: str, role: str = "user") -> list[int
     return [token for token in tokenizer.apply_chat_template(messages) if token in tokenizer._control_ids]
 
 
+@settings(deadline=None)
 @given(pieces=hostile)
 def test_whatever_a_message_spells_the_special_tokens_are_the_templates(chat: Tokenizer, pieces: list[str]) -> None:
     assert controls(chat, *pieces) == controls(chat, "x")
