@@ -22,7 +22,7 @@ from muxjax.serving.executor.spmd import WHOLE, pool_shape, spread_step
 from muxjax.serving.pool import Pool
 from muxjax.serving.spec import PoolSpec
 
-_MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent / "models"
 _DTYPE = "bfloat16"
 _POOL = PoolSpec(num_blocks=100_003, dtype=_DTYPE)  # a size that nothing else has
 
@@ -64,7 +64,6 @@ STEPS = (
 
 # On several GPUs.
 SPREAD_STEPS = (
-    (2, (Part("mixtral-8x7b", decode=64),)),
     (2, (Part("mixtral-8x7b", prefill=512),)),
     (4, (Part("llama-3-70b", decode=64),)),
     (4, (Part("llama-3-70b", prefill=512),)),
@@ -90,7 +89,7 @@ class StepCase:
     def program(self) -> Program:
         """The function that the engine compiles for these jobs, with the kernels that it takes by itself."""
         mesh = gpu_mesh(self.target, self.devices)
-        llms = [AbstractLLM.of(f"random:{_MODELS / part.model}.json", mesh, part.quantization) for part in self.parts]
+        llms = [AbstractLLM.of(f"random:{MODELS / part.model}.json", mesh, part.quantization) for part in self.parts]
         inputs = tuple(llm.inputs(part.decode, part.prefill) for llm, part in zip(llms, self.parts, strict=True))
         kernels = {"paged_decode": any(part.decode for part in self.parts), "pool_write": True}
         kernels["ragged_prefill"] = any(part.prefill for part in self.parts)
@@ -112,8 +111,12 @@ class StepCase:
 def step_cases() -> Iterator[StepCase]:
     """All of them for Hopper, and some for Ampere, which differ in their kernels only."""
     yield from (StepCase(parts, "sm_90a") for parts in STEPS)
-    yield from (StepCase(parts, "sm_80") for parts in STEPS if parts[0].model in _ON_AMPERE and len(parts) == 1)
+    yield from (StepCase((part,), "sm_80") for part, *others in STEPS if not others and _is_for_ampere(part))
     yield from (StepCase(parts, "sm_90a", devices) for devices, parts in SPREAD_STEPS)
+
+
+def _is_for_ampere(part: Part) -> bool:
+    return part.model in _ON_AMPERE and part.quantization is None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from muxjax.gpu_compile.kernels import kernel_cases
-from muxjax.gpu_compile.steps import AbstractLLM, step_cases
-from muxjax.models.load import load_model
+from muxjax.gpu_compile.steps import MODELS, AbstractLLM, step_cases
+from muxjax.models.load import Quantization, load_model
+from muxjax.models.spread import make_mesh
 from muxjax.serving.executor.llm_runtime import LLMRuntime
 from muxjax.serving.plan import build_scheduler, plan_unit
 from muxjax.serving.scheduler.job import JobKind
@@ -34,6 +36,17 @@ def test_an_abstract_llm_brings_what_the_engines_llm_brings(tmp_path) -> None:
         assert abstract.functions == runtime.functions
         brought = runtime.shapes({JobKind.DECODE: 8, JobKind.PREFILL: 64})
         assert shapes(abstract.inputs(decode=8, prefill=64)) == shapes(brought)
+
+
+@pytest.mark.parametrize(
+    ("model", "quantization", "copy"),
+    [("qwen3-30b-a3b", None, 128 * 3 * 768 * 2048), ("llama-3-8b", "int8", 4096 * 2 * 14336)],
+)
+def test_a_step_has_no_room_for_a_copy_of_a_layers_experts_or_of_widened_weights(
+    model: str, quantization: Quantization | None, copy: int
+) -> None:
+    llm = AbstractLLM.of(f"random:{MODELS / model}.json", make_mesh(jax.devices()[:1]), quantization)
+    assert llm.temp_bound(decode=64, prefill=0) < 2 * copy
 
 
 def shapes(tree: object) -> object:
