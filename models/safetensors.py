@@ -173,7 +173,7 @@ def _parse_entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...],
     if not valid:
         raise CheckpointError(f"tensor {name}: malformed header entry {entry!r:.200}")
     if dtype_name not in DTYPES:
-        raise CheckpointError(f"tensor {name} has dtype {dtype_name:.20}, which is none of {', '.join(DTYPES)}")
+        raise CheckpointError(f"tensor {name} has dtype {dtype_name!r:.30}, which is none of {', '.join(DTYPES)}")
     return DTYPES[dtype_name], tuple(shape), begin, end
 
 

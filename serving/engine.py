@@ -179,8 +179,8 @@ class Engine:
                 plan = extend_plan(self._plan, spec)
             except PlanError as error:
                 raise ManagementError(str(error)) from error
-            if known is not None:
-                self._remove(spec.name)
+            if known is not None and spec.name in self._scheduler.queues:  # given up, not failed to load
+                self._withdraw(spec.name)
             added = plan.llms[-1]
             self._pool.add_llm(spec.name, added.config.num_layers, added.kv_heads, added.config.head_dim)
             self._scheduler.add_llm(spec.name, share_of(spec, added.config, added.max_context, plan.scheduling))
@@ -212,7 +212,7 @@ class Engine:
     def set_rate(self, llm: str, rate: float) -> None:
         """See `ManagedUnit`."""
         with self._lock:
-            self._known(llm)
+            self._scheduled(llm)
             try:
                 self._scheduler.set_rate(llm, rate)
             except ValueError as error:
@@ -221,7 +221,7 @@ class Engine:
     def set_quota(self, llm: str, blocks: int) -> None:
         """See `ManagedUnit`."""
         with self._lock:
-            self._known(llm)
+            self._scheduled(llm)
             try:
                 self._scheduler.set_quota(llm, blocks)
             except ValueError as error:
@@ -272,6 +272,10 @@ class Engine:
             raise ManagementError(str(UnknownModel(llm, self._progress)))
         return self._progress[llm]
 
+    def _scheduled(self, llm: str) -> None:
+        if self._known(llm) and llm not in self._scheduler.queues:
+            raise ManagementError(f"{llm} could not be loaded, and has no part of the pool: load it again")
+
     def _change_state(self, llm: str, before: LLMState, after: LLMState) -> None:
         with self._lock:
             progress = self._known(llm)
@@ -284,9 +288,16 @@ class Engine:
             self._executor.add(runtime)
             self._runtimes[runtime.spec.name] = runtime
 
-        load_llms(self._plan.llms, self._executor, on_ready, self._set_progress, lambda: self._stopping)
+        def report(progress: Progress) -> None:
+            if progress.state is LLMState.FAILED:
+                with self._lock:
+                    self._withdraw(progress.llm)
+            self._set_progress(progress)
+
+        load_llms(self._plan.llms, self._executor, on_ready, report, lambda: self._stopping)
         while (plan := self._to_load.get()) is not None:
-            load_llms((plan,), self._executor, on_ready, self._set_progress, lambda: self._stopping)
+            load_llms((plan,), self._executor, on_ready, report, lambda: self._stopping)
+            gc.collect()  # what was loaded of one that failed
 
     def _give_up(self, llm: str, reason: str) -> None:
         """An LLM whose jobs keep failing: its requests end, and it takes none until it is loaded again."""
@@ -364,19 +375,19 @@ class Engine:
             if now >= removal.deadline:
                 self._live.end(self._live.of_llm(llm), FinishReason.ABORT, now)
             if not self._live.of_llm(llm) and not self._steps.runs(llm):
-                self._remove(llm)
-                del self._removals[llm]
+                if llm in self._scheduler.queues:
+                    self._withdraw(llm)
+                del self._removals[llm], self._statistics[llm]
                 self._set_progress(Progress(llm, LLMState.UNLOADED))
                 del self._progress[llm]
                 removal.done.set()
 
-    def _remove(self, llm: str) -> None:
-        """Forget an LLM that has no sequences."""
+    def _withdraw(self, llm: str) -> None:
+        """Take an LLM that has no sequences out of all that runs; the others have its part of the pool."""
         self._scheduler.remove_llm(llm)
         self._pool.remove_llm(llm)
         self._executor.remove(llm)
         self._runtimes.pop(llm, None)
-        del self._statistics[llm]
         self._plan = replace(self._plan, llms=tuple(other for other in self._plan.llms if other.name != llm))
 
     def _fail_all(self, error: Exception) -> None:

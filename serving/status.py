@@ -37,22 +37,22 @@ def _llm_status(
 ) -> LLMStatus:
     """`job_seconds` are those of all LLMs' recent jobs."""
     name, pool = progress.llm, scheduler.pool
-    queue = scheduler.queues[name]
+    queue = scheduler.queues.get(name)  # None: it failed to load, and has no part in anything
     prefill, decode = (
         statistics.job_seconds[kind].total(now) / job_seconds if job_seconds else 0.0 for kind in JobKind
     )
     return LLMStatus(
         name=name,
         state=progress.state.value,
-        waiting=len(queue.waiting),
-        running=queue.num_running,
-        blocks_used=pool.used(name),
-        blocks_quota=pool.quota(name),
-        preemptions=queue.preemptions,
+        waiting=len(queue.waiting) if queue else 0,
+        running=queue.num_running if queue else 0,
+        blocks_used=pool.used(name) if queue else 0,
+        blocks_quota=pool.quota(name) if queue else 0,
+        preemptions=queue.preemptions if queue else 0,
         prompt_tokens=statistics.prompt_tokens,
         generated_tokens=statistics.generated_tokens,
         error=progress.error,
-        blocks_entitled=scheduler.initial_quotas[name],
+        blocks_entitled=scheduler.initial_quotas.get(name, 0),
         errors=statistics.ended[FinishReason.ERROR],
         prefill_share=prefill,
         decode_share=decode,

@@ -89,7 +89,7 @@ WRONG_HEADERS = {
     "three offsets": ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8, 8]}}, 8, "malformed"),
     "no dtype": ({"a": {"shape": [2], "data_offsets": [0, 8]}}, 8, "malformed"),
     "not an object": ({"a": 3}, 8, "malformed"),
-    "unknown dtype": ({"a": entry(0, 8, [1], "F128")}, 8, "tensor a has dtype F128, which is none of F64, F32"),
+    "unknown dtype": ({"a": entry(0, 8, [1], "F128")}, 8, "tensor a has dtype 'F128', which is none of F64, F32"),
     "dtype is a list": ({"a": entry(0, 8, [2], ["F32"])}, 8, "malformed"),  # type: ignore[arg-type]
 }
 
