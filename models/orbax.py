@@ -49,7 +49,9 @@ def restore_weights(path: Path, skeleton: Skeleton, fit: Fit) -> dict[str, jax.A
             stored = {name: tuple(leaf.shape) for name, leaf in _stored(checkpointer, path).items()}
             stacks = _stacks(skeleton.leaves, stored)
             check_fit(stored, {name: stack.leaf.shape for name, stack in stacks.items()})
-        for name, stack in stacks.items():  # apart, so that an error names one, and leaves no reads of others behind
+        # Apart, so that an error names one, and leaves no reads of others behind. The largest first: a stack lies
+        # beside its layers for a moment, and so the least is held beside the largest ones.
+        for name, stack in sorted(stacks.items(), key=lambda item: item[1].leaf.size, reverse=True):
             with _damage_reported(path / name):
                 array = _restore_one(checkpointer, path, name, stack.leaf)
             for layer, member in enumerate(stack.names):

@@ -6,10 +6,14 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from flax import nnx
 
 from muxjax.convert import main
-from muxjax.models.huggingface import read_tensors
+from muxjax.models import convert
+from muxjax.models.huggingface import read_tensors, write_tensors
 from muxjax.models.load import load_model
+from muxjax.models.registry import find_architecture
+from muxjax.models.weights import flatten_names
 from tests.models.checkpoints import TINY, seeded_tensors, write_checkpoint
 from tests.models.tokenizers_for_tests import byte_level, load
 
@@ -47,6 +51,40 @@ def test_there_and_back_gives_the_same_bytes(case: str, dtype: type, tmp_path: P
         assert (back[name].dtype, back[name].read().tobytes()) == (tensor.dtype, tensor.tobytes())
     for file in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "back" / file).read_bytes() == (source / file).read_bytes()
+
+
+def test_a_bfloat16_checkpoint_read_as_float32_and_written_in_bfloat16_is_the_same(tmp_path: Path) -> None:
+    tensors = {name: tensor.astype(ml_dtypes.bfloat16) for name, tensor in seeded_tensors(TINY).items()}
+    wide = load_model(write_checkpoint(tmp_path, TINY, tensors), dtype=np.float32)
+    leaves = flatten_names(nnx.to_pure_dict(nnx.state(wide.decoder)))
+    narrow = {name: np.asarray(leaf).astype(ml_dtypes.bfloat16) for name, leaf in leaves.items()}
+    (tmp_path / "back").mkdir()
+    write_tensors(tmp_path / "back", find_architecture(wide.architecture).tensor_slots(wide.config), narrow)
+    back = read_tensors(tmp_path / "back")
+    assert {name: tensor.read().tobytes() for name, tensor in back.items()} == {
+        name: tensor.tobytes() for name, tensor in tensors.items()
+    }
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"])
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_a_full_disk_or_ctrl_c_leaves_nothing_behind(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str, error: BaseException
+) -> None:
+    assert main([str(source), str(tmp_path / "orbax")]) == 0
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    if way == "there":
+        monkeypatch.setattr(convert, "save_weights", fail)
+    else:
+        monkeypatch.setattr(np, "ascontiguousarray", fail)  # of the first tensor that is written
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    replaced = "hf" if way == "back" else "orbax"
+    code = main([str(tmp_path / ("orbax" if way == "back" else "hf")), str(tmp_path / replaced), "--overwrite"])
+    assert code == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 def test_a_demo_model_becomes_a_hugging_face_folder_that_loads_the_same(tmp_path: Path) -> None:
