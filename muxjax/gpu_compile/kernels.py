@@ -4,7 +4,6 @@ import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from types import MappingProxyType, ModuleType
 from typing import Any
 
@@ -58,28 +57,41 @@ class KernelCase:
 
 
 def kernel_cases() -> Iterator[KernelCase]:
-    """All of them: kernels of a backend for the GPUs that it is for; plain JAX, which is alike on all, for one.
+    """Every kernel at every named shape, in bfloat16, for each GPU that it is for.
 
-    Kernels in other dtypes than bfloat16 are compiled once for each head size, or kind of weights and number of tokens.
+    In other dtypes, and plain JAX, which is alike on all GPUs, only at the first shape of each kind.
     """
-    for operation, (module, shapes, kind) in _OPERATIONS.items():
+    for operation, (module, shapes, kind, other_dtypes) in _OPERATIONS.items():
+        firsts = {kind(shape): name for name, shape in reversed(shapes.GPU_SHAPES.items())}.values()
         for implementation, targets in _TARGETS.items():
             if implementation not in module.IMPLEMENTATIONS:
                 continue
             for target in targets:
-                yield from (KernelCase(operation, implementation, shape, target) for shape in shapes.GPU_SHAPES)
+                case = functools.partial(KernelCase, operation, implementation, target=target)
+                yield from (case(shape) for shape in (firsts if implementation == "xla" else shapes.GPU_SHAPES))
                 if implementation != "xla":
-                    firsts = {kind(shape): name for name, shape in reversed(shapes.GPU_SHAPES.items())}.values()
-                    kernel = functools.partial(KernelCase, operation, implementation, target=target)
-                    yield from (kernel(shape, dtype=dtype) for dtype in _OTHER_DTYPES for shape in firsts)
+                    yield from (case(shape, dtype=dtype) for dtype in other_dtypes for shape in firsts)
 
 
-_OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType, Callable[[Any], Any]]] = MappingProxyType(
+def _head_dim(shape: Any) -> int:
+    return int(shape.head_dim)
+
+
+def _is_many_and_int8(shape: grouped_shapes.GroupedShape) -> tuple[bool, bool]:
+    return shape.rows > 16 * shape.groups, shape.is_int8
+
+
+_OPERATIONS: Mapping[str, tuple[ModuleType, ModuleType, Callable[[Any], Any], tuple[str, ...]]] = MappingProxyType(
     {
-        "paged_decode": (paged_decode, decode_shapes, attrgetter("head_dim")),
-        "ragged_prefill": (ragged_prefill, prefill_shapes, attrgetter("head_dim")),
-        "pool_write": (pool_write, write_shapes, attrgetter("head_dim")),
-        "grouped_matmul": (grouped_matmul, grouped_shapes, attrgetter("tokens", "is_int8")),
+        "paged_decode": (paged_decode, decode_shapes, _head_dim, _OTHER_DTYPES),
+        "ragged_prefill": (ragged_prefill, prefill_shapes, _head_dim, _OTHER_DTYPES),
+        "pool_write": (
+            pool_write,
+            write_shapes,
+            _head_dim,
+            ("float32",),
+        ),  # to it float16 is as bfloat16: so many bytes
+        "grouped_matmul": (grouped_matmul, grouped_shapes, _is_many_and_int8, _OTHER_DTYPES),
     }
 )
 

@@ -76,10 +76,10 @@ def test_figures_are_those_of_the_assembler(outcomes: Outcomes) -> None:
 
 @needs_toolchain
 def test_sound_programs_pass_as_a_whole() -> None:
-    passed = run(GPU_PYTHON, "muxjax.gpu_compile", "pool_write", "xla", "llama-3-8b", "--target", "sm_80")
+    passed = run(GPU_PYTHON, "muxjax.gpu_compile", "pool_write", "phi-2", "1024", "--target", "sm_80")
     assert passed.returncode == 0, passed.stderr
-    assert re.search(r"pool_write xla: llama-3-8b, batch 256 .* ok", passed.stdout)
-    assert "2 programs compiled, 0 violations" in passed.stderr
+    assert re.search(r"pool_write xla: phi-2, 1024 rows .* ok", passed.stdout)
+    assert "3 programs compiled, 0 violations" in passed.stderr
 
 
 @needs_toolchain
