@@ -21,6 +21,8 @@ from muxjax.models.quantization import Int8Weights
 from muxjax.models.weights import LAYERS, Fit, Skeleton, check_fit, flatten_names, nest_names
 
 _LAYER = re.compile(rf"^{re.escape(LAYERS)}\d+\.")
+# What is read or written at once, and what is kept until a file is: small beside the arrays, for these fill the memory.
+_CHUNK_BYTES, _FILE_BYTES = 16 << 20, 64 << 20
 
 
 def save_weights(path: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> None:
@@ -30,8 +32,11 @@ def save_weights(path: Path, arrays: Mapping[str, jax.Array | np.ndarray]) -> No
     """
     # Others are written from the host, without a note of where they were.
     held = {name: array if _is_sharded(array) else np.asarray(array) for name, array in arrays.items()}
-    with _quiet(), ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), nest_names(held), force=True)
+    tree = nest_names(held)
+    chunks = jax.tree.map(lambda array: ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES), tree)
+    request = ocp.args.PyTreeSave(tree, chunks, ocdbt_target_data_file_size=_FILE_BYTES)
+    with _quiet(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler(type_handler_registry=_handlers())) as checkpointer:
+        checkpointer.save(path.absolute(), args=request, force=True)
 
 
 def restore_weights(path: Path, skeleton: Skeleton, fit: Fit) -> dict[str, jax.Array | Int8Weights]:
@@ -113,6 +118,14 @@ def _restore_one(checkpointer: ocp.Checkpointer, path: Path, name: str, leaf: ja
     request = ocp.args.PyTreeRestore(item=item, restore_args=restore_args, partial_restore=True)
     restored: jax.Array = flatten_names(checkpointer.restore(path, args=request))[name]
     return restored
+
+
+def _handlers() -> Any:
+    """How arrays are written: without a copy of the host's, which Orbax makes lest they change meanwhile."""
+    return ocp.type_handlers.create_type_handler_registry(
+        (np.ndarray, ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)),
+        (jax.Array, ocp.type_handlers.ArrayHandler()),
+    )
 
 
 def _is_sharded(array: jax.Array | np.ndarray) -> bool:
