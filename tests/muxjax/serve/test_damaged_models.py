@@ -78,6 +78,11 @@ DAMAGED: dict[str, tuple[Damage, str]] = {
     ),
 }
 
+FAILING_TEMPLATES = {
+    "never ends": ("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", "was stopped"),
+    "raises": ("{{ raise_exception('roles must alternate') }}", "refuses these messages: roles must alternate"),
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -159,3 +164,30 @@ def test_loading_it_changes_nothing_and_no_stream(server: ServerProcess, folder:
             admin.Unload(admin_pb2.UnloadRequest(model="new"))
         assert got + tokens(stream) == expected
     assert quotas(server) == before
+
+
+@pytest.mark.parametrize("case", FAILING_TEMPLATES)
+def test_a_template_that_fails_fails_its_own_requests_alone(server: ServerProcess, tmp_path: Path, case: str) -> None:
+    source, words = FAILING_TEMPLATES[case]
+    tokenizers_for_tests.load(
+        write_checkpoint(tmp_path, SHAPE, seeded_tensors(SHAPE)), tokenizers_for_tests.byte_level()
+    )
+    (tmp_path / "chat_template.jinja").write_text(source)
+    chat = inference_pb2.Chat(messages=[inference_pb2.ChatMessage(role="user", content="hi")])
+    with (
+        grpc.insecure_channel(address(server)) as channel,
+        grpc.insecure_channel(server.named("start")[0]["admin_address"]) as admin_channel,
+    ):
+        stub, admin = InferenceStub(channel), AdminStub(admin_channel)
+        *_, loaded = admin.Load(admin_pb2.LoadRequest(model="chats", source=str(tmp_path)))
+        assert loaded.state == "ready"
+        asked = request("ids", max_tokens=400, ignore_eos=True)
+        expected = tokens(stub.Generate(asked))
+        stream = stub.Generate(asked)
+        got = list(next(stream).token_ids)
+        with pytest.raises(grpc.RpcError, match=words) as refused:
+            list(stub.Generate(inference_pb2.GenerateRequest(model="chats", chat=chat)))
+        assert "chat_template.jinja" in str(refused.value.details())
+        assert got + tokens(stream) == expected
+        assert tokens(stub.Generate(request("chats", max_tokens=3, ignore_eos=True)))
+        admin.Unload(admin_pb2.UnloadRequest(model="chats"))
