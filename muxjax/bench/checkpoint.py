@@ -15,12 +15,16 @@ from muxjax.models.registry import find_architecture
 from muxjax.models.weights import flatten_names
 
 
-def write_checkpoint(directory: Path, fields: Mapping[str, object], dtype: str = "float32") -> DecoderConfig:
-    """Write config.json with these fields, and seeded random weights as model.safetensors."""
+def write_checkpoint(
+    directory: Path, fields: Mapping[str, object], dtype: str = "float32", shards: int = 1
+) -> DecoderConfig:
+    """Write config.json with these fields, and seeded random weights as so many safetensors files, or one more."""
     config_path = directory / "config.json"
     config_path.write_text(json.dumps(dict(fields)))
     model = load_model(f"random:{config_path}", dtype=jnp.dtype(dtype))
     leaves = flatten_names(nnx.to_pure_dict(nnx.state(model.decoder)))
     slots = find_architecture(model.architecture).tensor_slots(model.config)
-    write_tensors(directory, slots, {name: np.asarray(leaf) for name, leaf in leaves.items()})
+    on_host = {name: np.asarray(leaf) for name, leaf in leaves.items()}
+    total = sum(leaf.nbytes for leaf in on_host.values())
+    write_tensors(directory, slots, on_host, max_shard_bytes=total // shards)
     return model.config

@@ -163,6 +163,7 @@ def _frontends(figures: Mapping[str, Any]) -> Iterator[Sheet]:
 def _checkpoint(figures: Mapping[str, Any]) -> Iterator[Sheet]:
     rows = tuple(
         (
+            case["layout"],
             case["stored"],
             case["dtype"],
             f"{case['file_gb']:.2f}",
@@ -172,7 +173,13 @@ def _checkpoint(figures: Mapping[str, Any]) -> Iterator[Sheet]:
         )
         for case in figures["cases"]
     )
-    yield Sheet("Reading safetensors", 2, ("stored", "read as", "GB", "s", "GB/s", "peak memory / weights"), rows)
+    columns = ("checkpoint", "stored", "read as", "GB", "s", "GB/s", "peak memory / weights")
+    yield Sheet("Reading checkpoints", 3, columns, rows)
+    conversions = tuple(
+        (case["source"], case["to"], f"{case['seconds']:.2f}", f"{case['peak_memory']:.2f}x")
+        for case in figures["conversions"]
+    )
+    yield Sheet("Converting them", 2, ("from", "to", "s", "peak memory / weights"), conversions)
 
 
 def _quantization(figures: Mapping[str, Any]) -> Iterator[Sheet]:
