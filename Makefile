@@ -16,8 +16,9 @@ NODE := tests/serving/frontends/http/clients/node
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
 
+# Two processes, each with files of its own: one alone keeps little more than one core busy.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check
