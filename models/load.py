@@ -90,14 +90,9 @@ def load_model(
     generation_path = found.directory / GENERATION_FILE
     paths = [generation_path, found.config_path] if found.has_weights else [found.config_path]
     eos_token_ids = read_eos_token_ids(paths, found.config.vocab_size)
-    if (
-        tokenizer is not None
-        and tokenizer.eos_token_id is not None
-        and tokenizer.eos_token_id < found.config.vocab_size
-    ):
-        eos_token_ids = tuple(
-            dict.fromkeys((*eos_token_ids, tokenizer.eos_token_id))
-        )  # where chats end, the others or not
+    own = None if tokenizer is None else tokenizer.eos_token_id
+    if own is not None and own < found.config.vocab_size:  # chats end with it, even where the configuration has others
+        eos_token_ids = tuple(dict.fromkeys((*eos_token_ids, own)))
     sampling = read_sampling_defaults(generation_path) if found.has_weights else {}
     if not found.has_weights:
         arrays = random_weights(found.architecture, found.config, skeleton, fit)
