@@ -16,9 +16,8 @@ NODE := tests/serving/frontends/http/clients/node
 serve: setup
 	$(BIN)/python -m muxjax.serve $(CONFIG)
 
-# Two processes, each with files of its own: one alone keeps little more than one core busy.
 test: setup
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check

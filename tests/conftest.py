@@ -16,11 +16,8 @@ os.environ.setdefault("NPROC", str(max(4, os.cpu_count() or 1)))
 
 @pytest.fixture(scope="session", autouse=True)
 def compile_cache(pytestconfig: pytest.Config) -> None:
-    """Programs that several tests compile are compiled once, and once for several runs.
-
-    In each process that runs tests: JAX may read what another has not yet written to its end.
-    """
-    directory = Path(pytestconfig.rootpath, ".pytest_cache", "xla", os.environ.get("PYTEST_XDIST_WORKER", "alone"))
+    """Programs that several tests compile are compiled once, and once for several runs."""
+    directory = Path(pytestconfig.rootpath, ".pytest_cache", "xla")
     jax.config.update("jax_compilation_cache_dir", str(directory))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
