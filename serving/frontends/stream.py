@@ -106,12 +106,15 @@ class Stream:
         Raises:
             ClientTooSlow, DeadlineExceeded, RequestFailed.
         """
-        while not self.is_read or self._error is not None:
-            await self._news.wait()
+        while True:
             if outputs := self._take():
-                yield outputs
-            if self._error is not None:
+                yield outputs  # more may come meanwhile, and an error behind it
+            elif self._error is not None:
                 raise self._error
+            elif self.is_finished:
+                return
+            else:
+                await self._news.wait()
 
     def _take(self) -> list[Output]:
         """The merged outputs that wait."""
